@@ -1,0 +1,1 @@
+"""Data sets: sources, splits, the image store and batched augmentation."""

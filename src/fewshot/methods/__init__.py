@@ -1,0 +1,1 @@
+"""Methods of the papers: one file each, its citation in the docstring."""

@@ -1,0 +1,229 @@
+"""From a run's settings to its jobs and their paths: the only home of the folder layout.
+
+What runs may share lies under `resources/<store>/`, keyed by the hash of the settings that made it: the image store, the
+episodes, the trained networks, their features, the adapted features. What belongs to one run lies under `results/<run>/`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fewshot.config import (
+    AdaptationSettings,
+    EvaluationSettings,
+    NetworkSettings,
+    Population,
+    RunConfig,
+)
+from fewshot.errors import ConfigError
+
+AS_TRAINED = "as-trained"
+"""Stands where an adaptation's name would stand when the network is evaluated as stage 1 left it."""
+
+
+@dataclass(frozen=True)
+class EpisodeJob:
+    """One file of tasks."""
+
+    way: int
+    shot: int
+    queries: int
+    tasks: int
+    part: str
+    seed: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.part}-{self.way}way-{self.shot}shot-{self.queries}queries-{self.tasks}tasks-seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class NetworkJob:
+    """One training of one network."""
+
+    name: str
+    key: str
+    seed: int
+    settings: NetworkSettings
+
+
+@dataclass(frozen=True)
+class AdaptationJob:
+    """One stage-2 method on one network, over the first `tasks` tasks of an episode file."""
+
+    network: NetworkJob
+    name: str
+    key: str
+    episodes: EpisodeJob
+    tasks: int
+    settings: AdaptationSettings
+
+
+@dataclass(frozen=True)
+class EvaluatedSetting:
+    """One row (or one row a population) of summary.csv."""
+
+    shot: int
+    tasks: int
+    support_pooling: str
+    query_pooling: str
+    populations: tuple[Population, ...]
+
+    @property
+    def key(self) -> str:
+        return f"{self.shot}shot-{self.support_pooling}-{self.query_pooling}"
+
+
+@dataclass(frozen=True)
+class EvaluationJob:
+    """All settings evaluated on one network, as trained or adapted."""
+
+    network: NetworkJob
+    adaptation: str
+    settings: tuple[EvaluatedSetting, ...]
+
+    @property
+    def shots(self) -> tuple[int, ...]:
+        return tuple(sorted({setting.shot for setting in self.settings}))
+
+
+class Plan:
+    """The jobs of a run. Look-ups by wildcard raise ConfigError with the names that exist."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        dataset = config.dataset
+        self.store = f"{dataset.name}-{dataset.image_size}px-{dataset.key('raw')}"
+        self.networks: tuple[NetworkJob, ...] = tuple(
+            NetworkJob(name, f"{name}-{settings.key()}", seed, settings)
+            for name, settings in config.stage1.networks.items()
+            for seed in config.seeds
+        )
+        self.evaluations = self._evaluations()
+        self.adaptations = self._adaptations()
+
+    # --- jobs -----------------------------------------------------------------------------------------------------
+
+    def episodes(self, shot: int) -> EpisodeJob:
+        """The episode file of a number of shots."""
+        settings: EvaluationSettings = self.config.evaluation
+        return EpisodeJob(settings.way, shot, settings.queries, settings.tasks, settings.part, settings.seed)
+
+    def _evaluations(self) -> tuple[EvaluationJob, ...]:
+        evaluation = self.config.evaluation
+        found: dict[tuple[str, str], dict[str, EvaluatedSetting]] = {}
+        for test in evaluation.tests:
+            for network in test.networks:
+                rows = found.setdefault((network, test.adaptation or AS_TRAINED), {})
+                for shot in test.shots or evaluation.shots:
+                    for pair in test.poolings:
+                        support, query = pair.split("/")
+                        setting = EvaluatedSetting(
+                            shot, test.tasks or evaluation.tasks, support, query, test.populations
+                        )
+                        known = rows.get(setting.key)
+                        if known is not None:  # two blocks name the same setting: one row with all their populations
+                            populations = tuple(dict.fromkeys(known.populations + test.populations))
+                            setting = EvaluatedSetting(
+                                shot, max(known.tasks, setting.tasks), support, query, populations
+                            )
+                        rows[setting.key] = setting
+        return tuple(
+            EvaluationJob(job, adaptation, tuple(rows.values()))
+            for (network, adaptation), rows in found.items()
+            for job in self.networks
+            if job.name == network
+        )
+
+    def _adaptations(self) -> tuple[AdaptationJob, ...]:
+        jobs = []
+        for evaluation in self.evaluations:
+            if evaluation.adaptation == AS_TRAINED:
+                continue
+            settings = self.config.stage2[evaluation.adaptation]
+            key = f"{evaluation.adaptation}-{settings.key()}"
+            for shot in evaluation.shots:
+                tasks = max(setting.tasks for setting in evaluation.settings if setting.shot == shot)
+                jobs.append(
+                    AdaptationJob(evaluation.network, evaluation.adaptation, key, self.episodes(shot), tasks, settings)
+                )
+        return tuple(jobs)
+
+    # --- look-ups by wildcard -------------------------------------------------------------------------------------
+
+    def check(self, *, store: str | None = None, run: str | None = None) -> None:
+        """Refuse a store or a run that this config does not define."""
+        if store is not None and store != self.store:
+            raise ConfigError(f"no store {store!r} in this run; its store is {self.store}")
+        if run is not None and run != self.config.run:
+            raise ConfigError(
+                f"no run {run!r} in this config; its run is {self.config.run} (other runs: --configfile config/runs/<run>.yaml)"
+            )
+
+    def network(self, key: str, seed: int) -> NetworkJob:
+        """The training job with this key (`<name>-<hash>`) or this name, and this seed."""
+        for job in self.networks:
+            if key in (job.key, job.name) and job.seed == seed:
+                return job
+        known = ", ".join(f"{job.key} (seed {job.seed})" for job in self.networks)
+        raise ConfigError(f"no network {key!r} with seed {seed} in run {self.config.run}; it has {known}")
+
+    def adaptation(self, network: NetworkJob, key: str, episodes: str) -> AdaptationJob:
+        """The adaptation job with this key (`<name>-<hash>`) or name on this network and episode file."""
+        for job in self.adaptations:
+            if job.network == network and key in (job.key, job.name) and job.episodes.key == episodes:
+                return job
+        known = ", ".join(f"{job.key} on {job.network.key}, {job.episodes.key}" for job in self.adaptations) or "none"
+        raise ConfigError(
+            f"no adaptation {key!r} of {network.key} on {episodes} in run {self.config.run}; it has {known}"
+        )
+
+    def evaluation(self, network: NetworkJob, adaptation: str) -> EvaluationJob:
+        """The evaluation job of this network, as trained or adapted."""
+        for job in self.evaluations:
+            if job.network == network and job.adaptation == adaptation:
+                return job
+        known = ", ".join(f"{job.network.name}/{job.adaptation}" for job in self.evaluations)
+        raise ConfigError(f"run {self.config.run} does not evaluate {network.name}/{adaptation}; it has {known}")
+
+    def episode_file(self, key: str) -> EpisodeJob:
+        """The episode job with this key."""
+        for shot in self.config.evaluation.shots:
+            if self.episodes(shot).key == key:
+                return self.episodes(shot)
+        raise ConfigError(
+            f"no episodes {key!r} in run {self.config.run}; it has {', '.join(self.episodes(s).key for s in self.config.evaluation.shots)}"
+        )
+
+    # --- paths, relative to the project's root ----------------------------------------------------------------------
+
+    @property
+    def resources(self) -> Path:
+        return Path("resources") / self.store
+
+    @property
+    def results(self) -> Path:
+        return Path("results") / self.config.run
+
+    @property
+    def store_dir(self) -> Path:
+        """Folder of the image store."""
+        return self.resources / "images"
+
+    def episodes_path(self, job: EpisodeJob) -> Path:
+        return self.resources / "episodes" / f"{job.key}.npz"
+
+    def network_dir(self, job: NetworkJob) -> Path:
+        """Folder of model.safetensors, model.json and metrics.jsonl."""
+        return self.resources / "networks" / job.key / f"seed{job.seed}"
+
+    def features_dir(self, job: NetworkJob) -> Path:
+        return self.network_dir(job) / f"features-{self.config.evaluation.part}"
+
+    def adapted_dir(self, job: AdaptationJob) -> Path:
+        return self.network_dir(job.network) / "adapted" / job.key / f"{job.episodes.key}-first{job.tasks}"
+
+    def evaluation_dir(self, job: EvaluationJob) -> Path:
+        """Folder of one parquet file a setting (`<setting key>.parquet`) and settings.json."""
+        return self.results / "evaluations" / job.network.name / job.adaptation / f"seed{job.network.seed}"
