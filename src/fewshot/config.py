@@ -63,9 +63,7 @@ class _Dataset(Settings):
     def _hash_form(cls, value: dict[str, str]) -> dict[str, str]:
         for name, text in value.items():
             kind, _, digits = text.partition(":")
-            if text != "none" and (
-                len(digits) != {"sha256": 64, "md5": 32}.get(kind) or set(digits) - set("0123456789abcdef")
-            ):
+            if text != "none" and (len(digits) != {"sha256": 64, "md5": 32}.get(kind) or set(digits) - set("0123456789abcdef")):
                 raise ValueError(
                     f"hash of {name} must be 'sha256:<64 hex digits>', 'md5:<32 hex digits>' or 'none', not {text!r}"
                 )
@@ -144,13 +142,7 @@ class FolderSettings(_Dataset):
 
 
 DatasetSettings = Annotated[
-    GlyphsSettings
-    | Fc100Settings
-    | CifarFsSettings
-    | MiniImageNetSettings
-    | CubSettings
-    | OmniglotSettings
-    | FolderSettings,
+    GlyphsSettings | Fc100Settings | CifarFsSettings | MiniImageNetSettings | CubSettings | OmniglotSettings | FolderSettings,
     Field(discriminator="name"),
 ]
 
@@ -200,6 +192,8 @@ class ClassifierSettings(Settings):
 
 
 class OptimizerSettings(Settings):
+    """The optimizer of stage 1."""
+
     name: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
     lr: Annotated[float, Field(gt=0)] = 0.1
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
@@ -231,7 +225,7 @@ class AugmentationSettings(Settings):
     """Batched augmentation on the device; applied in this order."""
 
     crop_padding: Annotated[int, Field(ge=0)] | None = None
-    """Zero padding before a random crop back to the image size, in pixels (none: an eighth of the size for 32 px and less, else a tenth)."""
+    """Zero padding before a random crop back to the image size, in pixels (none: 4 at 32 px, 8 at 84 px)."""
     resized_crop: tuple[float, float] | None = None
     """Range of the area share of a random resized crop; replaces the padded crop."""
     flip: bool = True
@@ -286,10 +280,17 @@ class NetworkSettings(Settings):
     classifier: ClassifierSettings = ClassifierSettings()
     training: TrainingSettings = TrainingSettings()
 
+    def key(self, *without: str) -> str:
+        """See Settings.key; how often a training reports and saves does not make it another training."""
+        identity = self.model_dump(mode="json", exclude={"training": {"log_every", "save_every"}})
+        return content_hash({k: v for k, v in identity.items() if k not in without})[:10]
+
 
 class Stage1Settings(Settings):
+    """The networks of a run."""
+
     training: dict[str, Any] = {}
-    """Training settings shared by all networks of the run; a network's own `training` is merged over it, key by key, at every depth."""
+    """Training settings of all networks of the run; a network's own `training` is laid over it, key by key, at every depth."""
     networks: dict[Name, NetworkSettings] = Field(min_length=1)
 
     @model_validator(mode="before")
@@ -300,9 +301,8 @@ class Stage1Settings(Settings):
         shared = data.get("training") or {}
         networks = {}
         for name, network in data["networks"].items():
-            if isinstance(network, Mapping):
-                network = {**network, "training": merge(shared, network.get("training") or {})}
-            networks[name] = network
+            own = isinstance(network, Mapping)
+            networks[name] = {**network, "training": merge(shared, network.get("training") or {})} if own else network
         return {**data, "networks": networks}
 
 
@@ -363,6 +363,8 @@ class EvaluatedSettings(Settings):
 
 
 class EvaluationSettings(Settings):
+    """Tasks and what is evaluated on them."""
+
     part: Literal["test", "val"] = "test"
     """Part of the classes the tasks are drawn from. Choices are made on `val`; `test` is for the numbers that are reported."""
     way: Annotated[int, Field(ge=2)] = 5
@@ -412,51 +414,50 @@ class RunConfig(Settings):
 
     @model_validator(mode="after")
     def _references(self) -> Self:
-        networks, shots = self.stage1.networks, self.evaluation.shots
-        for test in self.evaluation.tests:
-            for network in test.networks:
-                if network not in networks:
-                    raise ValueError(
-                        f"evaluation.tests names the network {network!r}; stage1.networks has {', '.join(networks)}"
-                    )
-            if test.adaptation is not None:
-                if test.adaptation not in self.stage2:
-                    raise ValueError(
-                        f"evaluation.tests names the adaptation {test.adaptation!r}; stage2 has {', '.join(self.stage2) or 'none'}"
-                    )
-                if set(test.populations) != {"novel"}:
-                    raise ValueError(
-                        f"adaptation {test.adaptation!r} learns from novel classes: its only population is novel"
-                    )
-                if 1 in (test.shots or shots):
-                    raise ValueError(
-                        f"adaptation {test.adaptation!r} at 1 shot: the leave-one-out loss (eq. 11) needs at least two support images "
-                        "a class; give the test `shots` without 1"
-                    )
-                for network in test.networks:
-                    if networks[network].backbone.name != "resnet12":
-                        raise ValueError(
-                            f"implants go beside the last block of resnet12; network {network!r} is a {networks[network].backbone.name}"
-                        )
-            if not set(test.shots or shots) <= set(shots):
-                raise ValueError(
-                    f"evaluation.tests asks for shots {sorted(set(test.shots or ()) - set(shots))}; add them to evaluation.shots"
-                )
-            if (test.tasks or 1) > self.evaluation.tasks:
-                raise ValueError(
-                    f"a test asks for {test.tasks} tasks; evaluation.tasks draws only {self.evaluation.tasks}"
-                )
-            if set(test.populations) & {"base", "both"} and self.dataset.held_out == 0:
-                raise ValueError("populations base and both need held-out base images: set dataset.held_out above 0")
-        if self.activation_maps is not None:
-            for network in self.activation_maps.networks:
-                if network not in networks:
-                    raise ValueError(
-                        f"activation_maps names the network {network!r}; stage1.networks has {', '.join(networks)}"
-                    )
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError("seeds must differ")
+        for test in self.evaluation.tests:
+            self._check_test(test)
+            if test.adaptation is not None:
+                self._check_adapted(test, test.adaptation)
+        if self.activation_maps is not None:
+            self._check_networks("activation_maps", self.activation_maps.networks)
         return self
+
+    def _check_networks(self, where: str, names: tuple[str, ...]) -> None:
+        for name in names:
+            if name not in self.stage1.networks:
+                raise ValueError(f"{where} names the network {name!r}; stage1.networks has {', '.join(self.stage1.networks)}")
+
+    def _check_test(self, test: EvaluatedSettings) -> None:
+        self._check_networks("evaluation.tests", test.networks)
+        missing = sorted(set(test.shots or ()) - set(self.evaluation.shots))
+        if missing:
+            raise ValueError(f"evaluation.tests asks for shots {missing}; add them to evaluation.shots")
+        if (test.tasks or 1) > self.evaluation.tasks:
+            raise ValueError(f"a test asks for {test.tasks} tasks; evaluation.tasks draws only {self.evaluation.tasks}")
+        if set(test.populations) & {"base", "both"}:
+            if self.dataset.held_out == 0:
+                raise ValueError("populations base and both need held-out base images: set dataset.held_out above 0")
+            for name in test.networks:
+                if self.stage1.networks[name].classifier.pooling == "flatten":
+                    raise ValueError(f"network {name!r} classifies flattened features: its only population is novel")
+
+    def _check_adapted(self, test: EvaluatedSettings, adaptation: str) -> None:
+        if adaptation not in self.stage2:
+            known = ", ".join(self.stage2) or "none"
+            raise ValueError(f"evaluation.tests names the adaptation {adaptation!r}; stage2 has {known}")
+        if set(test.populations) != {"novel"}:
+            raise ValueError(f"adaptation {adaptation!r} learns from novel classes: its only population is novel")
+        if 1 in (test.shots or self.evaluation.shots):
+            raise ValueError(
+                f"adaptation {adaptation!r} at 1 shot: the leave-one-out loss (eq. 11) needs at least two support images "
+                "a class; give the test `shots` without 1"
+            )
+        for name in test.networks:
+            backbone = self.stage1.networks[name].backbone.name
+            if backbone != "resnet12":
+                raise ValueError(f"implants go beside the last block of resnet12; network {name!r} is a {backbone}")
 
 
 def parse(data: Mapping[str, Any]) -> RunConfig:
@@ -493,3 +494,9 @@ def load(path: Path) -> RunConfig:
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: a config file is a mapping of keys to values")
     return parse(data)
+
+
+def schema() -> str:
+    """The JSON schema of a run file, as the text of workflow/schemas/config.schema.json."""
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "fewshot run"}
+    return json.dumps({**RunConfig.model_json_schema(), **head}, indent=2, ensure_ascii=False) + "\n"

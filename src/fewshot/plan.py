@@ -6,13 +6,16 @@ episodes, the trained networks, their features, the adapted features. What belon
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Literal, cast
 
 from fewshot.config import (
     AdaptationSettings,
     EvaluationSettings,
+    GlobalPooling,
     NetworkSettings,
+    Pooling,
     Population,
     RunConfig,
 )
@@ -30,11 +33,12 @@ class EpisodeJob:
     shot: int
     queries: int
     tasks: int
-    part: str
+    part: Literal["test", "val"]
     seed: int
 
     @property
     def key(self) -> str:
+        """Stem of the file's name."""
         return f"{self.part}-{self.way}way-{self.shot}shot-{self.queries}queries-{self.tasks}tasks-seed{self.seed}"
 
 
@@ -66,12 +70,13 @@ class EvaluatedSetting:
 
     shot: int
     tasks: int
-    support_pooling: str
-    query_pooling: str
+    support_pooling: GlobalPooling
+    query_pooling: Pooling
     populations: tuple[Population, ...]
 
     @property
     def key(self) -> str:
+        """Stem of the name of its file of task results."""
         return f"{self.shot}shot-{self.support_pooling}-{self.query_pooling}"
 
 
@@ -85,6 +90,7 @@ class EvaluationJob:
 
     @property
     def shots(self) -> tuple[int, ...]:
+        """The numbers of shots, increasing."""
         return tuple(sorted({setting.shot for setting in self.settings}))
 
 
@@ -118,16 +124,12 @@ class Plan:
                 rows = found.setdefault((network, test.adaptation or AS_TRAINED), {})
                 for shot in test.shots or evaluation.shots:
                     for pair in test.poolings:
-                        support, query = pair.split("/")
-                        setting = EvaluatedSetting(
-                            shot, test.tasks or evaluation.tasks, support, query, test.populations
-                        )
+                        support, query = cast(tuple[GlobalPooling, Pooling], tuple(pair.split("/")))
+                        setting = EvaluatedSetting(shot, test.tasks or evaluation.tasks, support, query, test.populations)
                         known = rows.get(setting.key)
                         if known is not None:  # two blocks name the same setting: one row with all their populations
                             populations = tuple(dict.fromkeys(known.populations + test.populations))
-                            setting = EvaluatedSetting(
-                                shot, max(known.tasks, setting.tasks), support, query, populations
-                            )
+                            setting = EvaluatedSetting(shot, max(known.tasks, setting.tasks), support, query, populations)
                         rows[setting.key] = setting
         return tuple(
             EvaluationJob(job, adaptation, tuple(rows.values()))
@@ -145,9 +147,7 @@ class Plan:
             key = f"{evaluation.adaptation}-{settings.key()}"
             for shot in evaluation.shots:
                 tasks = max(setting.tasks for setting in evaluation.settings if setting.shot == shot)
-                jobs.append(
-                    AdaptationJob(evaluation.network, evaluation.adaptation, key, self.episodes(shot), tasks, settings)
-                )
+                jobs.append(AdaptationJob(evaluation.network, evaluation.adaptation, key, self.episodes(shot), tasks, settings))
         return tuple(jobs)
 
     # --- look-ups by wildcard -------------------------------------------------------------------------------------
@@ -160,6 +160,20 @@ class Plan:
             raise ConfigError(
                 f"no run {run!r} in this config; its run is {self.config.run} (other runs: --configfile config/runs/<run>.yaml)"
             )
+
+    def select(self, name: str | None = None, seed: int | None = None) -> tuple[NetworkJob, ...]:
+        """The training jobs of a network's name (None: of all) and a seed (None: all).
+
+        Raises:
+            ConfigError: there is none.
+        """
+        found = tuple(job for job in self.networks if name in (None, job.name) and seed in (None, job.seed))
+        if not found:
+            raise ConfigError(
+                f"no network {name!r} with seed {seed} in run {self.config.run}; it has the networks "
+                f"{', '.join(self.config.stage1.networks)} and the seeds {', '.join(map(str, self.config.seeds))}"
+            )
+        return found
 
     def network(self, key: str, seed: int) -> NetworkJob:
         """The training job with this key (`<name>-<hash>`) or this name, and this seed."""
@@ -175,9 +189,7 @@ class Plan:
             if job.network == network and key in (job.key, job.name) and job.episodes.key == episodes:
                 return job
         known = ", ".join(f"{job.key} on {job.network.key}, {job.episodes.key}" for job in self.adaptations) or "none"
-        raise ConfigError(
-            f"no adaptation {key!r} of {network.key} on {episodes} in run {self.config.run}; it has {known}"
-        )
+        raise ConfigError(f"no adaptation {key!r} of {network.key} on {episodes} in run {self.config.run}; it has {known}")
 
     def evaluation(self, network: NetworkJob, adaptation: str) -> EvaluationJob:
         """The evaluation job of this network, as trained or adapted."""
@@ -192,18 +204,27 @@ class Plan:
         for shot in self.config.evaluation.shots:
             if self.episodes(shot).key == key:
                 return self.episodes(shot)
-        raise ConfigError(
-            f"no episodes {key!r} in run {self.config.run}; it has {', '.join(self.episodes(s).key for s in self.config.evaluation.shots)}"
-        )
+        known = ", ".join(self.episodes(shot).key for shot in self.config.evaluation.shots)
+        raise ConfigError(f"no episodes {key!r} in run {self.config.run}; it has {known}")
+
+    def identity(self, job: EvaluationJob, setting: EvaluatedSetting) -> dict[str, Any]:
+        """Everything that determines a row of summary.csv, less the data: what its run_key is made of."""
+        adaptation = self.config.stage2[job.adaptation].as_dict() if job.adaptation != AS_TRAINED else None
+        return {
+            "run": self.config.run, "network": job.network.settings.as_dict(), "seed": job.network.seed,
+            "adaptation": adaptation, "setting": asdict(setting), "episodes": asdict(self.episodes(setting.shot)),
+        }  # fmt: skip
 
     # --- paths, relative to the project's root ----------------------------------------------------------------------
 
     @property
     def resources(self) -> Path:
+        """Folder of what runs share."""
         return Path("resources") / self.store
 
     @property
     def results(self) -> Path:
+        """Folder of the run."""
         return Path("results") / self.config.run
 
     @property
@@ -212,6 +233,7 @@ class Plan:
         return self.resources / "images"
 
     def episodes_path(self, job: EpisodeJob) -> Path:
+        """Episode file."""
         return self.resources / "episodes" / f"{job.key}.npz"
 
     def network_dir(self, job: NetworkJob) -> Path:
@@ -219,9 +241,11 @@ class Plan:
         return self.resources / "networks" / job.key / f"seed{job.seed}"
 
     def features_dir(self, job: NetworkJob) -> Path:
+        """Folder of a network's features."""
         return self.network_dir(job) / f"features-{self.config.evaluation.part}"
 
     def adapted_dir(self, job: AdaptationJob) -> Path:
+        """Folder of adapted features."""
         return self.network_dir(job.network) / "adapted" / job.key / f"{job.episodes.key}-first{job.tasks}"
 
     def evaluation_dir(self, job: EvaluationJob) -> Path:

@@ -1,0 +1,158 @@
+"""`fewshot`: the pipeline's functions without Snakemake. Each command reads a run file and does one arrow of the pipeline.
+
+    fewshot prepare config/runs/fc100.yaml
+    fewshot train config/runs/fc100.yaml --network resnet12-dense
+    fewshot run config/runs/fc100.yaml          everything, in order
+
+Outputs lie where the pipeline puts them, so that either can go on where the other stopped.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fewshot import __version__
+from fewshot.config import load, schema
+from fewshot.job import user_errors
+from fewshot.plan import Plan
+
+app = typer.Typer(
+    help="Few-shot image classification experiments, one arrow of the pipeline a command.",
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+)  # fmt: skip
+
+Config = Annotated[Path, typer.Argument(help="The run's YAML file, as config/runs/fc100.yaml.")]
+Network = Annotated[str | None, typer.Option(help="Only this network of stage1.networks (default: all).")]
+Seed = Annotated[int | None, typer.Option(help="Only this seed (default: all of the run).")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads (default: all cores).", min=1)]
+Force = Annotated[bool, typer.Option(help="Do again what is there already.")]
+
+
+def _plan(config: Path) -> Plan:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
+    return Plan(load(config))
+
+
+def _missing(path: Path, force: bool) -> bool:
+    if path.exists() and not force:
+        logging.getLogger(__name__).info("%s is there; --force does it again", path)
+        return False
+    return True
+
+
+@app.command()
+def prepare(config: Config, workers: Threads = None, force: Force = False) -> None:
+    """Archive to image store: decode every image once."""
+    from fewshot import stages  # PyTorch is loaded only where it is needed
+
+    with user_errors():
+        plan = _plan(config)
+        if _missing(plan.store_dir / "meta.json", force):
+            stages.prepare(plan, workers=workers)
+
+
+@app.command()
+def episodes(config: Config, force: Force = False) -> None:
+    """Image store to episode files: draw the tasks of every number of shots."""
+    from fewshot import stages
+
+    with user_errors():
+        plan = _plan(config)
+        for shot in plan.config.evaluation.shots:
+            if _missing(plan.episodes_path(plan.episodes(shot)), force):
+                stages.draw_episodes(plan, plan.episodes(shot))
+
+
+@app.command()
+def train(config: Config, network: Network = None, seed: Seed = None, threads: Threads = None, force: Force = False) -> None:
+    """Image store to trained networks (stage 1). A killed training goes on where it was."""
+    from fewshot import stages
+
+    with user_errors():
+        plan = _plan(config)
+        for job in plan.select(network, seed):
+            if _missing(plan.network_dir(job) / "model.json", force):
+                stages.train(plan, job, threads=threads)
+
+
+@app.command()
+def extract(config: Config, network: Network = None, seed: Seed = None, threads: Threads = None, force: Force = False) -> None:
+    """Trained networks to features of the evaluated images."""
+    from fewshot import stages
+
+    with user_errors():
+        plan = _plan(config)
+        for job in plan.select(network, seed):
+            if _missing(plan.features_dir(job) / "features.json", force):
+                stages.extract(plan, job, threads=threads)
+
+
+@app.command()
+def adapt(config: Config, network: Network = None, seed: Seed = None, threads: Threads = None, force: Force = False) -> None:
+    """Trained networks and tasks to adapted features (stage 2). Goes on where it was killed."""
+    from fewshot import stages
+
+    with user_errors():
+        plan = _plan(config)
+        chosen = plan.select(network, seed)
+        for job in plan.adaptations:
+            if job.network in chosen and _missing(plan.adapted_dir(job) / "adapt.json", force):
+                stages.adapt(plan, job, threads=threads)
+
+
+@app.command()
+def evaluate(config: Config, network: Network = None, seed: Seed = None, threads: Threads = None, force: Force = False) -> None:
+    """Features and tasks to per-task accuracies."""
+    from fewshot import stages
+
+    with user_errors():
+        plan = _plan(config)
+        chosen = plan.select(network, seed)
+        for job in plan.evaluations:
+            if job.network in chosen and _missing(plan.evaluation_dir(job) / "settings.json", force):
+                stages.evaluate(plan, job, threads=threads)
+
+
+@app.command()
+def assemble(config: Config) -> None:
+    """Per-task accuracies to summary.csv, tables and figures beside the published numbers."""
+    from fewshot import stages
+
+    with user_errors():
+        plan = _plan(config)
+        stages.assemble(plan)
+        stages.draw_figures(plan)
+        if plan.config.activation_maps is not None:
+            stages.draw_activation_maps(plan)
+        typer.echo(f"tables: {plan.results / 'tables'}  summary: {plan.results / 'summary.csv'}")
+
+
+@app.command()
+def run(config: Config, threads: Threads = None) -> None:
+    """All of the above in order; what is there already is kept."""
+    prepare(config, threads)
+    episodes(config)
+    for arrow in (train, extract, adapt, evaluate):
+        arrow(config, threads=threads)
+    assemble(config)
+
+
+@app.command(name="schema")
+def print_schema() -> None:
+    """Print the JSON schema of a run's config."""
+    typer.echo(schema(), nl=False)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def main() -> None:
+    """Entry point of `fewshot`."""
+    app()

@@ -1,0 +1,144 @@
+"""Few-shot tasks as integer index tensors: drawn once, saved, hashed, shared by every method compared.
+
+Tasks are drawn in blocks of their own seeds, so that the first n tasks are the same however many are drawn: a method tested on
+fewer tasks stays paired with one tested on more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fewshot.checkpoint import atomic
+from fewshot.data.store import Store
+from fewshot.errors import ConfigError, DataError
+from fewshot.plan import EpisodeJob
+
+BLOCK = 250
+FORMAT = 1
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """T tasks as row numbers of the image store.
+
+    Attributes:
+        support: (T, way, shot).
+        query: (T, way, queries), of the same classes, disjoint from the support.
+        base: (T, way * queries) held-out base images for the base and both populations; no columns where there are none.
+        meta: how they were drawn, and their `hash`.
+    """
+
+    support: Rows
+    query: Rows
+    base: Rows
+    meta: dict[str, Any]
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the three index arrays."""
+        return str(self.meta["hash"])
+
+
+def draw_tasks(
+    class_rows: list[Rows], held_out: Rows, way: int, shot: int, queries: int, tasks: int, seed: int
+) -> tuple[Rows, Rows, Rows]:
+    """Draw tasks: `way` classes without replacement, then `shot + queries` images of each without replacement.
+
+    Args:
+        class_rows: store rows of each class to draw from.
+        held_out: store rows of held-out base images; `way * queries` are drawn a task, with replacement, uniformly over all.
+        way, shot, queries, tasks, seed: of the tasks.
+
+    Returns:
+        support (T, way, shot), query (T, way, queries), base (T, way * queries or 0).
+
+    Raises:
+        ConfigError: fewer classes than `way`, or a class with fewer images than `shot + queries`.
+    """
+    sizes = np.array([len(rows) for rows in class_rows])
+    if len(sizes) < way:
+        raise ConfigError(f"evaluation.way is {way}, but there are only {len(sizes)} classes to draw from")
+    if sizes.min() < shot + queries:
+        raise ConfigError(
+            f"a class has only {sizes.min()} images; tasks need {shot} support and {queries} query images a class: "
+            "lower evaluation.shots or evaluation.queries, or add images"
+        )
+    padded = np.full((len(sizes), sizes.max()), -1, dtype=np.int64)
+    for i, rows in enumerate(class_rows):
+        padded[i, : len(rows)] = rows
+    absent = padded < 0
+    support, query, base = [], [], []
+    for block, start in enumerate(range(0, tasks, BLOCK)):
+        rng = np.random.default_rng([seed, way, shot, queries, block])
+        classes = rng.random((BLOCK, len(sizes))).argsort(axis=1, kind="stable")[:, :way]
+        keys = rng.random((BLOCK, way, padded.shape[1]), dtype=np.float32)
+        keys[absent[classes]] = 2.0  # sorts behind every image that is there
+        order = keys.argsort(axis=2, kind="stable")[:, :, : shot + queries]
+        chosen = np.take_along_axis(padded[classes], order, axis=2)
+        size = min(BLOCK, tasks - start)
+        support.append(chosen[:size, :, :shot])
+        query.append(chosen[:size, :, shot:])
+        count = way * queries if len(held_out) else 0
+        base.append(held_out[rng.integers(0, max(len(held_out), 1), (BLOCK, count))][:size])
+    return np.concatenate(support), np.concatenate(query), np.concatenate(base)
+
+
+def draw(store: Store, job: EpisodeJob) -> Episodes:
+    """The tasks of an episode job on a store. Deterministic in the job and the store's labels."""
+    rows = store.rows(job.part)
+    labels = store.labels[rows]
+    class_rows = [rows[labels == label] for label in np.unique(labels)]
+    arrays = draw_tasks(class_rows, store.rows("held_out"), job.way, job.shot, job.queries, job.tasks, job.seed)
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+    meta = {
+        "format": FORMAT, "way": job.way, "shot": job.shot, "queries": job.queries, "tasks": job.tasks,
+        "part": job.part, "seed": job.seed, "data_hash": store.data_hash, "hash": digest.hexdigest(),
+    }  # fmt: skip
+    return Episodes(*arrays, meta)
+
+
+def save(episodes: Episodes, path: Path) -> None:
+    """Write an episode file (.npz, no pickles), atomically."""
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        np.savez(
+            file,
+            support=episodes.support.astype(np.int32),
+            query=episodes.query.astype(np.int32),
+            base=episodes.base.astype(np.int32),
+            meta=np.frombuffer(json.dumps(episodes.meta).encode(), dtype=np.uint8),
+        )
+
+
+def load(path: Path, store: Store | None = None) -> Episodes:
+    """Read an episode file and check its hash.
+
+    Raises:
+        DataError: the file is missing, damaged, or was drawn on other data than `store`.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            meta = json.loads(file["meta"].tobytes())
+            support, query, base = (file[name].astype(np.int64) for name in ("support", "query", "base"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such episode file; draw it first") from None
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: not a readable episode file ({type(error).__name__}); delete it and draw it again") from None
+    digest = hashlib.sha256()
+    for array in (support, query, base):
+        digest.update(f"{array.shape}".encode() + array.tobytes())
+    if digest.hexdigest() != meta.get("hash"):
+        raise DataError(f"{path}: damaged (its hash does not fit); delete it and draw it again")
+    if store is not None and meta["data_hash"] != store.data_hash:
+        raise DataError(f"{path}: drawn on other images than those of {store.path}; delete it and draw it again")
+    return Episodes(support, query, base, meta)

@@ -1,0 +1,111 @@
+"""Features of a trained network, computed once an image and kept on disk for every later stage.
+
+Folder: features.npy (float32, M x r x d, memory-mappable), rows.npy (int64, the M store rows in increasing order),
+features.json (network hash, data hash, map size).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from fewshot.checkpoint import atomic, read_json, write_json
+from fewshot.data.store import Rows, Store
+from fewshot.errors import DataError
+from fewshot.models.heads import locations
+from fewshot.models.network import Network
+
+logger = logging.getLogger(__name__)
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class Features:
+    """Feature maps by location.
+
+    Attributes:
+        values: float32 (M, r, d), a read-only memory map when loaded from disk.
+        rows: int64 (M,), the store row of each, increasing.
+        meta: features.json.
+    """
+
+    values: npt.NDArray[np.float32]
+    rows: npt.NDArray[np.int64]
+    meta: dict[str, Any]
+
+    def index(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Position in `values` of store rows (any shape).
+
+        Raises:
+            DataError: a row has no features.
+        """
+        found = np.searchsorted(self.rows, rows).clip(max=len(self.rows) - 1)
+        if not np.array_equal(self.rows[found], rows):
+            raise DataError("the tasks name images that have no features; extract the features of this part again")
+        return found
+
+
+@torch.inference_mode()
+def compute(network: Network, images: npt.NDArray[np.uint8], progress: bool = True) -> Tensor:
+    """Feature vectors of images by location: uint8 (M, H, W, 3) -> float32 (M, r, d) on the CPU."""
+    device = network.mean.device
+    height, width = network.feature_shape[1:]
+    out = torch.empty(len(images), height * width, network.feature_shape[0])
+    bar = tqdm(range(0, len(images), BATCH), desc="features", unit="batch", disable=not progress, mininterval=5)
+    for start in bar:
+        batch = torch.from_numpy(np.ascontiguousarray(images[start : start + BATCH])).to(device)
+        out[start : start + len(batch)] = locations(network(network.normalise(batch)))
+    return out
+
+
+def extract(network: Network, info: dict[str, Any], store: Store, parts: Sequence[Rows], folder: Path) -> None:
+    """Compute and write the features of the store's `parts`.
+
+    Raises:
+        DataError: the network was trained on other data or another image size than the store's.
+    """
+    if info["image_size"] != store.image_size:
+        raise DataError(f"the network takes {info['image_size']} px images, the store {store.path} holds {store.image_size} px")
+    rows = np.sort(np.concatenate([store.rows(part) for part in parts]))
+    logger.info("features of %d images (%s)", len(rows), ", ".join(parts))
+    values = compute(network, store.images[rows])
+    if not torch.isfinite(values).all():
+        raise DataError(
+            f"the network {info.get('name')} gives features that are not finite; train it again with a lower learning rate"
+        )
+    for name, array in (("features.npy", values.numpy()), ("rows.npy", rows.astype(np.int64))):
+        with atomic(folder / name) as temporary, temporary.open("wb") as file:
+            np.save(file, array)
+    write_json(
+        folder / "features.json",
+        {"format": 1, "network_sha256": info["sha256"], "data_hash": store.data_hash, "parts": list(parts),
+         "map": list(network.feature_shape[1:]), "images": len(rows)},
+    )  # fmt: skip
+
+
+def load(folder: Path, network_sha256: str | None = None) -> Features:
+    """Read a features folder; with `network_sha256`, refuse features of another network.
+
+    Raises:
+        DataError: missing, damaged, or of another network.
+    """
+    meta = read_json(folder / "features.json")
+    if network_sha256 is not None and meta["network_sha256"] != network_sha256:
+        raise DataError(f"{folder}: features of another network; delete the folder and extract again")
+    try:
+        values = np.load(folder / "features.npy", mmap_mode="r", allow_pickle=False)
+        rows = np.load(folder / "rows.npy", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{folder}: features damaged ({type(error).__name__}); delete the folder and extract again") from None
+    if values.ndim != 3 or len(values) != len(rows) or len(rows) != meta["images"]:
+        raise DataError(f"{folder}: features damaged (sizes do not fit); delete the folder and extract again")
+    return Features(values, rows, meta)

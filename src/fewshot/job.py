@@ -1,0 +1,65 @@
+"""The frame around every job: checked settings, a log, one line for what a user can mend."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
+from typing import Any, TextIO
+
+from fewshot.config import parse
+from fewshot.errors import FewshotError
+from fewshot.plan import Plan
+
+_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+class _Tee:
+    """Writes to two streams; progress bars reach the log file and the terminal alike."""
+
+    def __init__(self, *streams: TextIO) -> None:
+        self.streams = streams
+
+    def write(self, text: str) -> int:
+        for stream in self.streams:
+            stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        for stream in self.streams:
+            stream.flush()
+
+    def isatty(self) -> bool:
+        return all(stream.isatty() for stream in self.streams)
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """What a user can mend ends the process with status 1 and one line; anything else keeps its traceback."""
+    try:
+        yield
+    except FewshotError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(1) from None
+
+
+@contextmanager
+def job(config: Mapping[str, Any], log: str | None = None) -> Iterator[Plan]:
+    """Run a job of a Snakemake rule: everything it says goes to the log file and to stderr.
+
+    Args:
+        config: the run's settings, as Snakemake holds them.
+        log: path of the log file; its folder is made.
+    """
+    if log is None:
+        logging.basicConfig(level=logging.INFO, format=_FORMAT, force=True)
+        with user_errors():
+            yield Plan(parse(config))
+        return
+    Path(log).parent.mkdir(parents=True, exist_ok=True)
+    with Path(log).open("w", encoding="utf-8") as file, redirect_stderr(_Tee(file, sys.stderr)):
+        logging.basicConfig(level=logging.INFO, format=_FORMAT, stream=sys.stderr, force=True)
+        with user_errors():
+            yield Plan(parse(config))

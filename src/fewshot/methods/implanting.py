@@ -1,0 +1,266 @@
+"""Implanting (stage 2): new channels beside the last residual block, trained on a task's support set.
+
+Y. Lifchitz, Y. Avrithis, S. Picard, A. Bursuc. Dense Classification and Implanting for Few-Shot Learning. CVPR 2019,
+arXiv 1903.05050: section 3.2, equations (11) and (12).
+
+An implant stands beside each of the block's three 3x3 convolutions. The first sees the block's input, the next ones the
+concatenation of the base network's hidden activation and the previous implant's. The base network is frozen, so its
+activations are computed once an image (`FrozenStream`). Many tasks train at once: every parameter has a leading task axis T,
+and a 3x3 convolution is one batched product with the nine taps, followed by the sum of nine shifted maps.
+
+Unpublished and therefore settings: batch normalisation (over the task's support set, whose statistics also serve the
+queries), initialisation, residual shortcut, learning rate. See docs/methods/implanting.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fewshot.config import ImplantingSettings
+from fewshot.errors import ConfigError
+from fewshot.models.backbones import ResNet12
+from fewshot.models.heads import PoolingKind, locations, pool_locations
+from fewshot.models.network import Network
+from fewshot.optimization import generator
+
+TAPS = 9
+_EPS = 1e-5
+_BATCH = 256
+
+
+@dataclass(frozen=True)
+class FrozenStream:
+    """What the implants see of the frozen network, for M images, by location before the last pooling (P = H W).
+
+    Attributes:
+        inputs: of the three convolutions, (M, P, c), (M, P, d), (M, P, d).
+        features: the network's own feature vectors, (M, r, d).
+        side: H = W of the map before the last pooling.
+    """
+
+    inputs: tuple[Tensor, Tensor, Tensor]
+    features: Tensor
+    side: int
+
+    def take(self, index: Tensor) -> FrozenStream:
+        """The stream of some images; `index` of any shape replaces the leading axis."""
+        first, second, third = (values[index] for values in self.inputs)
+        return FrozenStream((first, second, third), self.features[index], self.side)
+
+
+@torch.inference_mode()
+def frozen_stream(network: Network, images: npt.NDArray[np.uint8]) -> FrozenStream:
+    """Run the frozen network once over images (M, H, W, 3), in evaluation mode.
+
+    Raises:
+        ConfigError: the backbone has no residual blocks.
+    """
+    backbone = network.backbone
+    if not isinstance(backbone, ResNet12):
+        raise ConfigError("implants go beside the last block of resnet12; this network has another backbone")
+    parts: list[list[Tensor]] = [[], [], [], []]
+    side = 0
+    for start in range(0, len(images), _BATCH):
+        batch = torch.from_numpy(np.ascontiguousarray(images[start : start + _BATCH])).to(network.mean.device)
+        hidden = backbone.last_block.hidden(backbone.trunk(network.normalise(batch)))
+        output = backbone.last_block.finish(hidden[0], hidden[2])
+        side = hidden[0].shape[-1]
+        for part, values in zip(parts, (*hidden, output), strict=True):
+            part.append(locations(values).contiguous())
+    first, second, third, features = (torch.cat(part) for part in parts)
+    return FrozenStream((first, second, third), features, side)
+
+
+class Implants:
+    """The implants of T tasks: parameters and forward pass.
+
+    Args:
+        tasks: numbers of the tasks; task t draws its initial weights from (seed, t), whatever the others are.
+        channels: of the block's input (c) and of its output (d).
+        settings: width w and the unpublished choices.
+        seed: of the initialisation.
+        device: of the parameters.
+    """
+
+    def __init__(
+        self, tasks: list[int], channels: tuple[int, int], settings: ImplantingSettings, seed: int, device: torch.device
+    ) -> None:
+        self.settings = settings
+        self.width = width = settings.width
+        inputs, outputs = channels
+        # He normal, fan-out w * 9. Frozen inputs and implant inputs have weights of their own: the same convolution of the
+        # concatenation [a, a'], with no gradient to compute for the frozen part.
+        shapes = {"w1": (inputs, TAPS * width), "w2": (outputs, TAPS * width), "v2": (width, TAPS * width),
+                  "w3": (outputs, TAPS * width), "v3": (width, TAPS * width)}  # fmt: skip
+        if settings.shortcut:
+            shapes["shortcut"] = (inputs, width)
+        deviation = (2.0 / max(TAPS * width, 1)) ** 0.5
+        generators = [generator(seed, 3, task) for task in tasks]
+        self.parameters: dict[str, Tensor] = {}
+        for name, shape in shapes.items():
+            drawn = torch.stack([torch.randn(shape, generator=g) for g in generators])
+            self.parameters[name] = drawn * (deviation if name != "shortcut" else (2.0 / max(width, 1)) ** 0.5)
+        if settings.init == "zero_last":
+            self.parameters["w3"].zero_()
+            self.parameters["v3"].zero_()
+        if settings.batch_norm:
+            for name in ("1", "2", "3") + (("s",) if settings.shortcut else ()):
+                self.parameters[f"gain{name}"] = torch.ones(len(tasks), 1, width)
+                self.parameters[f"bias{name}"] = torch.zeros(len(tasks), 1, width)
+        self.parameters = {name: value.to(device).requires_grad_() for name, value in self.parameters.items()}
+
+    def __call__(self, stream: FrozenStream, statistics: dict[str, tuple[Tensor, Tensor]] | None = None) -> Tensor:
+        """Implant features of n images a task.
+
+        Args:
+            stream: of (T, n) images.
+            statistics: of the batch normalisation; an empty dict is filled from these images, a full one is used.
+                None: from these images, not kept.
+
+        Returns:
+            (T, n, r, w).
+        """
+        statistics = {} if statistics is None else statistics
+        tasks, images = stream.features.shape[:2]
+        side, p = stream.side, self.parameters
+
+        def flat(values: Tensor) -> Tensor:  # (T, n, P, c) -> (T, n P, c)
+            return values.reshape(tasks, images * side * side, values.shape[-1])
+
+        def shifted(taps: Tensor) -> Tensor:  # (T, n P, 9 w) -> (T, n P, w): the sum over the nine taps
+            columns = taps.view(tasks * images, side * side, -1).transpose(1, 2)
+            summed = F.fold(columns, (side, side), kernel_size=3, padding=1)
+            return flat(summed.flatten(2).transpose(1, 2).view(tasks, images, side * side, self.width))
+
+        def normalised(values: Tensor, name: str) -> Tensor:
+            if not self.settings.batch_norm:
+                return values
+            if name not in statistics:
+                variance, mean = torch.var_mean(values, dim=1, correction=0, keepdim=True)
+                statistics[name] = (mean, variance)
+            mean, variance = statistics[name]
+            return (values - mean) * torch.rsqrt(variance + _EPS) * p[f"gain{name}"] + p[f"bias{name}"]
+
+        first, second, third = (flat(values) for values in stream.inputs)
+        a = F.silu(normalised(shifted(first @ p["w1"]), "1"))
+        a = F.silu(normalised(shifted(second @ p["w2"] + a @ p["v2"]), "2"))
+        a = normalised(shifted(third @ p["w3"] + a @ p["v3"]), "3")
+        if self.settings.shortcut:
+            a = a + normalised(first @ p["shortcut"], "s")
+        maps = F.silu(a).view(tasks * images, side, side, self.width).permute(0, 3, 1, 2)
+        return locations(F.max_pool2d(maps, 2)).view(tasks, images, -1, self.width)
+
+
+@dataclass(frozen=True)
+class Products:
+    """Dot products and squared norms of a group of channels; those of two groups add up to those of both.
+
+    Attributes:
+        dots: of queries and leave-one-out prototypes, (T, n, k, way).
+        prototypes: squared norms, (T, n, way): the prototypes differ from query image to query image.
+        queries: squared norms, (T, n, k).
+    """
+
+    dots: Tensor
+    prototypes: Tensor
+    queries: Tensor
+
+    def __add__(self, other: Products) -> Products:
+        return Products(self.dots + other.dots, self.prototypes + other.prototypes, self.queries + other.queries)
+
+    def cosines(self) -> Tensor:
+        """(T, n, k, way)."""
+        norms = (self.prototypes.unsqueeze(2) * self.queries.unsqueeze(-1)).clamp_min(1e-12).sqrt()
+        return self.dots / norms
+
+
+def leave_one_out(features: Tensor, way: int, support_pooling: PoolingKind, query_pooling: PoolingKind) -> Products:
+    """Products for the n leave-one-out subtasks of every task in closed form (section 3.2.2).
+
+    The query's own class has the prototype (k p - x) / (k - 1), the others k / k p; since cosines do not see length, sums
+    stand for means.
+
+    Args:
+        features: (T, n, r, e), n = way * shot, images of a class beside each other.
+        way: classes.
+        support_pooling: gap or gmp.
+        query_pooling: gap, gmp (eq. 11) or dense (eq. 12).
+    """
+    tasks, images = features.shape[:2]
+    support = pool_locations(features, support_pooling).squeeze(2)
+    queries = pool_locations(features, query_pooling)
+    sums = support.view(tasks, way, images // way, -1).sum(2)
+    own = torch.eye(way, device=features.device).repeat_interleave(images // way, dim=0)  # (n, way)
+    dots = queries.flatten(1, 2) @ sums.transpose(1, 2)
+    dots = dots.view(tasks, images, -1, way)
+    itself = (queries * support.unsqueeze(2)).sum(-1)
+    with_sum = (support @ sums.transpose(1, 2)) * own
+    squares = support.square().sum(-1, keepdim=True)
+    return Products(
+        dots - itself.unsqueeze(-1) * own.unsqueeze(1),
+        sums.square().sum(-1).unsqueeze(1) - 2 * with_sum + squares * own,
+        queries.square().sum(-1),
+    )
+
+
+def leave_one_out_loss(cosines: Tensor, way: int, scale: float) -> tuple[Tensor, Tensor]:
+    """From cosines (T, n, k, way): cross-entropy (T,) averaged over subtasks and locations, and accuracy (T,) of subtasks."""
+    tasks, images, vectors = cosines.shape[:3]
+    truth = torch.arange(way, device=cosines.device).repeat_interleave(images // way)
+    labels = truth.view(1, images, 1).expand(tasks, images, vectors)
+    losses = F.cross_entropy((scale * cosines).flatten(0, 2), labels.flatten(), reduction="none").view(tasks, -1).mean(1)
+    votes = (scale * cosines.detach()).softmax(-1).mean(2).argmax(-1)
+    return losses, (votes == truth).float().mean(1)
+
+
+def train_implants(
+    stream: FrozenStream,
+    support: Tensor,
+    tasks: list[int],
+    settings: ImplantingSettings,
+    seed: int,
+    report: Callable[[int, Tensor, Tensor], None] = lambda epoch, losses, accuracies: None,
+) -> tuple[Implants, dict[str, tuple[Tensor, Tensor]]]:
+    """Train the implants of T tasks on their support sets.
+
+    Args:
+        stream: of all images.
+        support: (T, way, shot) numbers of the support images in `stream`.
+        tasks: the tasks' own numbers, which seed their initialisation.
+        settings: of the method.
+        seed: of the network.
+        report: called every epoch with losses and accuracies (T,) of the leave-one-out subtasks.
+
+    Returns:
+        The implants and the statistics of their batch normalisation on the support set.
+
+    Raises:
+        ConfigError: one shot a class, for which the leave-one-out loss is not defined.
+    """
+    way, shot = support.shape[1:]
+    if shot < 2:
+        raise ConfigError("implants at 1 shot: the leave-one-out loss (eq. 11) needs at least two support images a class")
+    seen = stream.take(support.flatten(1))
+    channels = stream.inputs[0].shape[-1], stream.inputs[1].shape[-1]
+    implants = Implants(tasks, channels, settings, seed, stream.features.device)
+    optimizer = torch.optim.AdamW(implants.parameters.values(), lr=settings.lr, weight_decay=settings.weight_decay)
+    poolings = settings.support_pooling, settings.query_pooling
+    base = leave_one_out(seen.features, way, *poolings)  # the frozen channels' share, once a task
+    for epoch in range(settings.epochs):
+        added = leave_one_out(implants(seen), way, *poolings)
+        losses, accuracies = leave_one_out_loss((base + added).cosines(), way, settings.scale)
+        optimizer.zero_grad(set_to_none=True)
+        losses.sum().backward()  # type: ignore[no-untyped-call]  # a task's gradient is its own: nothing is shared
+        optimizer.step()
+        report(epoch, losses.detach(), accuracies)
+    statistics: dict[str, tuple[Tensor, Tensor]] = {}
+    with torch.no_grad():
+        implants(seen, statistics)
+    return implants, statistics

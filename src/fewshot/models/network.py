@@ -1,0 +1,62 @@
+"""A backbone with its stage-1 classifier and the normalisation of its images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from fewshot.config import NetworkSettings
+from fewshot.models.backbones import build_backbone, feature_shape
+from fewshot.models.heads import CosineClassifier, LinearClassifier, build_classifier, pool
+
+
+class Network(nn.Module):
+    """What stage 1 trains, and what every later stage loads.
+
+    Args:
+        settings: backbone and classifier.
+        classes: number of base classes.
+        image_size: side of the images, pixels.
+        mean, std: of the training images' channels, on the 0..1 scale.
+    """
+
+    mean: Tensor
+    std: Tensor
+    classifier: CosineClassifier | LinearClassifier
+
+    def __init__(
+        self,
+        settings: NetworkSettings,
+        classes: int,
+        image_size: int,
+        mean: Sequence[float] = (0.5, 0.5, 0.5),
+        std: Sequence[float] = (0.25, 0.25, 0.25),
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self.backbone = build_backbone(settings.backbone)
+        self.feature_shape = feature_shape(self.backbone, image_size)
+        self.classifier = build_classifier(settings.classifier, self.feature_shape, classes)
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """uint8 or 0..255 float images (B, H, W, 3) -> normalised float32 (B, 3, H, W), channels last in memory."""
+        scale = 1.0 / (255.0 * self.std)
+        return torch.addcmul(-self.mean / self.std, images.float(), scale).permute(0, 3, 1, 2)
+
+    @property
+    def scale(self) -> float:
+        """The classifier's scale tau (1 for a linear one)."""
+        return float(self.classifier.scale.detach())
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images (B, 3, H, W) -> feature map (B, d, h, w)."""
+        return self.backbone(images)  # type: ignore[no-any-return]
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Normalised images (B, 3, H, W) -> base-class logits (B, k, c), k locations as the stage-1 pooling has it."""
+        features = pool(self(images), self.settings.classifier.pooling)
+        return self.classifier(features)  # type: ignore[no-any-return]

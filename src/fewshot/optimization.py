@@ -1,0 +1,46 @@
+"""Optimizers, learning-rate schedules and seeded generators."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+
+from fewshot.config import OptimizerSettings, ScheduleSettings
+from fewshot.models.network import Network
+
+
+def learning_rate_factor(schedule: ScheduleSettings, iteration: int, iterations: int) -> float:
+    """Factor of the learning rate at an iteration (0 .. iterations - 1)."""
+    warm = min(1.0, (iteration + 1) / schedule.warmup) if schedule.warmup else 1.0
+    progress = iteration / iterations
+    if schedule.kind == "cosine":
+        return warm * 0.5 * (1 + math.cos(math.pi * progress))
+    if schedule.kind == "constant":
+        return warm
+    passed = sum(progress >= milestone for milestone in schedule.milestones)
+    return warm * (1.0, *schedule.factors)[passed]
+
+
+def build_optimizer(settings: OptimizerSettings, network: Network, fused: bool) -> torch.optim.Optimizer:
+    """The optimizer over all trainable parameters; `fused` where the device has fused kernels."""
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    common: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay}
+    match settings.name:
+        case "sgd":
+            return torch.optim.SGD(parameters, momentum=settings.momentum, nesterov=settings.nesterov and settings.momentum > 0,
+                                   fused=fused, **common)  # fmt: skip
+        case "adam":
+            return torch.optim.Adam(parameters, fused=fused, **common)
+        case "adamw":
+            return torch.optim.AdamW(parameters, fused=fused, **common)
+        case "rmsprop":
+            return torch.optim.RMSprop(parameters, momentum=settings.momentum, **common)
+
+
+def generator(*numbers: int) -> torch.Generator:
+    """A CPU generator seeded by a few integers, independent streams for different ones."""
+    seed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    return torch.Generator().manual_seed(seed)

@@ -1,0 +1,79 @@
+"""The resumable state of a training: what it holds, how it is written and taken up."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fewshot.checkpoint import atomic
+from fewshot.errors import DataError
+from fewshot.models.network import Network
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Progress:
+    """What a training state holds beside parameters: plain numbers, so that it loads without pickles."""
+
+    iteration: int = 0
+    seconds: float = 0.0
+    best_iteration: int = -1
+    best: tuple[float, float] | None = None
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+
+
+def copy_state(network: Network) -> dict[str, Tensor]:
+    """The network's parameters and buffers, detached copies."""
+    return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+
+
+class State:
+    """The resumable state of a training: a file beside the declared outputs, written atomically.
+
+    Args:
+        path: of the file.
+        identity: hash of everything that determines the training; a state with another one is refused.
+    """
+
+    def __init__(self, path: Path, identity: str) -> None:
+        self.path, self.identity = path, identity
+
+    def save(self, network: Network, optimizer: torch.optim.Optimizer, progress: Progress, best: dict[str, Tensor]) -> None:
+        """Write the state of a finished iteration."""
+        state = {
+            "identity": self.identity, "network": network.state_dict(), "optimizer": optimizer.state_dict(), "best": best,
+            "progress": json.dumps(vars(progress)),
+        }  # fmt: skip
+        with atomic(self.path) as temporary:
+            torch.save(state, temporary)
+
+    def load(self, network: Network, optimizer: torch.optim.Optimizer) -> tuple[Progress, dict[str, Tensor]]:
+        """Take up a saved state, if there is one for this very training; else start from nothing.
+
+        Raises:
+            DataError: the state is of another training, or damaged.
+        """
+        if not self.path.exists():
+            return Progress(), {}
+        try:
+            state = torch.load(self.path, map_location=network.mean.device, weights_only=True)
+            identity = state["identity"]
+        except Exception as error:  # a damaged file fails in many ways inside torch.load
+            raise DataError(
+                f"{self.path}: training state damaged ({type(error).__name__}); delete it to start this training anew"
+            ) from None
+        if identity != self.identity:
+            raise DataError(f"{self.path}: training state of other settings or data; delete it to start this training anew")
+        network.load_state_dict(state["network"])
+        optimizer.load_state_dict(state["optimizer"])
+        fields = json.loads(state["progress"])
+        progress = Progress(**{**fields, "best": fields["best"] and tuple(fields["best"])})
+        logger.info("resumed at iteration %d", progress.iteration)
+        return progress, state["best"]
