@@ -62,7 +62,7 @@ def compute(network: Network, images: npt.NDArray[np.uint8], progress: bool = Tr
     out = torch.empty(len(images), height * width, network.feature_shape[0])
     bar = tqdm(range(0, len(images), BATCH), desc="features", unit="batch", disable=not progress, mininterval=5)
     for start in bar:
-        batch = torch.from_numpy(np.ascontiguousarray(images[start : start + BATCH])).to(device)
+        batch = torch.from_numpy(np.array(images[start : start + BATCH])).to(device)
         out[start : start + len(batch)] = locations(network(network.normalise(batch)))
     return out
 

@@ -68,7 +68,7 @@ def frozen_stream(network: Network, images: npt.NDArray[np.uint8]) -> FrozenStre
     parts: list[list[Tensor]] = [[], [], [], []]
     side = 0
     for start in range(0, len(images), _BATCH):
-        batch = torch.from_numpy(np.ascontiguousarray(images[start : start + _BATCH])).to(network.mean.device)
+        batch = torch.from_numpy(np.array(images[start : start + _BATCH])).to(network.mean.device)
         hidden = backbone.last_block.hidden(backbone.trunk(network.normalise(batch)))
         output = backbone.last_block.finish(hidden[0], hidden[2])
         side = hidden[0].shape[-1]
@@ -130,6 +130,8 @@ class Implants:
         statistics = {} if statistics is None else statistics
         tasks, images = stream.features.shape[:2]
         side, p = stream.side, self.parameters
+        if self.width == 0:
+            return stream.features[..., :0]
 
         def flat(values: Tensor) -> Tensor:  # (T, n, P, c) -> (T, n P, c)
             return values.reshape(tasks, images * side * side, values.shape[-1])
@@ -253,7 +255,7 @@ def train_implants(
     optimizer = torch.optim.AdamW(implants.parameters.values(), lr=settings.lr, weight_decay=settings.weight_decay)
     poolings = settings.support_pooling, settings.query_pooling
     base = leave_one_out(seen.features, way, *poolings)  # the frozen channels' share, once a task
-    for epoch in range(settings.epochs):
+    for epoch in range(settings.epochs if settings.width else 0):  # without implants there is nothing to learn
         added = leave_one_out(implants(seen), way, *poolings)
         losses, accuracies = leave_one_out_loss((base + added).cosines(), way, settings.scale)
         optimizer.zero_grad(set_to_none=True)

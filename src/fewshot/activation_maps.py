@@ -1,0 +1,266 @@
+"""Class activation maps of two networks side by side: figure 3 of paper 000.
+
+At every location of the feature map the true class's probability (eq. 9), for base images among the base classes by the
+class weights of stage 1, for novel images among the classes of a task by the prototypes of its support images (eq. 1).
+Images are looked for in a seeded order and shown as they come, none picked by eye: the first of each case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch import Tensor
+
+from fewshot import drawing, features
+from fewshot.checkpoint import load_network
+from fewshot.data.store import Store, open_store
+from fewshot.device import select_device
+from fewshot.errors import ConfigError, DataError
+from fewshot.models.heads import PoolingKind, pool_locations, predict, scaled_cosine
+from fewshot.models.network import Network
+from fewshot.plan import Plan
+from fewshot.report import write_csv
+
+CASES = {
+    ("base", True, True): "base, both right",
+    ("novel", True, True): "novel, both right",
+    ("novel", False, True): "novel, only {1} right",
+    ("novel", True, False): "novel, only {0} right",
+}
+"""(population, first network right, second network right) -> the paper's four cases, top to bottom; {0}, {1}: networks."""
+
+SEED = 0
+QUERIES = 15
+BASE_IMAGES, BASE_CHUNK = 2048, 256
+ROUNDS, TASKS_A_ROUND = 12, 3
+"""How long to look for images of a case before its panel stays empty."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One of the two networks.
+
+    Attributes:
+        name: in the config.
+        query: how it judges an image: `dense` (eq. 14) where it was trained densely, else `gap`.
+    """
+
+    name: str
+    network: Network
+    query: PoolingKind
+
+    def judge(self, values: Tensor, weights: Tensor | None, truth: Tensor) -> tuple[Tensor, Tensor]:
+        """Predictions and maps of images.
+
+        Args:
+            values: features by location (M, r, d).
+            weights: prototypes (c, d); None: the base classes of the network's own classifier.
+            truth: (M,) the true class of each.
+
+        Returns:
+            Predicted classes (M,) and the true class's probability at each location (M, r).
+        """
+
+        def logits(vectors: Tensor) -> Tensor:
+            if weights is None:
+                scores: Tensor = self.network.classifier(vectors)
+                return scores
+            return scaled_cosine(vectors, weights, self.network.scale)
+
+        dense = logits(values)
+        maps = dense.softmax(-1).gather(2, truth[:, None, None].expand(-1, values.shape[1], 1)).squeeze(-1)
+        return predict(logits(pool_locations(values, self.query))), maps
+
+
+@dataclass(frozen=True)
+class Example:
+    """An image of a case: its store row and class id, and of each network the class id it took it for and its map (h, w)."""
+
+    case: tuple[str, bool, bool]
+    row: int
+    label: int
+    predictions: tuple[int, int]
+    maps: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+
+
+def draw_activation_maps(plan: Plan) -> None:
+    """Write results/<run>/figures/activation_maps.png and .csv for the two networks that the config names.
+
+    Raises:
+        ConfigError: the config names none, or a network without weights that single locations can be compared with.
+        DataError: the store or a network is missing, damaged, or the two do not belong together.
+    """
+    settings = plan.config.activation_maps
+    if settings is None:
+        raise ConfigError(f"run {plan.config.run} names no networks for activation maps; add activation_maps to its config")
+    device = select_device(plan.config.device)
+    store = open_store(plan.store_dir)
+    subjects = [_subject(plan, store, name, device) for name in settings.networks]
+    examples = find_examples(store, subjects, settings.shot, settings.images_per_case)
+    cases = {case: words.format(*settings.networks) for case, words in CASES.items()}
+    folder = plan.results / "figures"
+    write_csv(folder / "activation_maps.csv", maps_table(store, subjects, examples, cases))
+    with drawing.style():
+        figure = drawing.activation_maps(
+            {
+                words: [_panel(store, subjects, example) for example in examples if example.case == case]
+                for case, words in cases.items()
+            },
+            settings.images_per_case,
+            f"Class activation maps (run {plan.config.run})",
+        )
+        drawing.save(figure, folder / "activation_maps.png")
+
+
+def _panel(store: Store, subjects: Sequence[Subject], example: Example) -> drawing.Panel:
+    titles = (str(store.classes["name"][example.label]), *(subject.name for subject in subjects))
+    return drawing.Panel(np.asarray(store.images[example.row]), example.maps, titles)
+
+
+def _subject(plan: Plan, store: Store, name: str, device: torch.device) -> Subject:
+    network, info = load_network(plan.network_dir(plan.network(name, plan.config.seeds[0])), device)
+    pooling = network.settings.classifier.pooling
+    if pooling == "flatten":
+        raise ConfigError(
+            f"activation_maps: network {name} classifies flattened features, which have no weights for one location"
+        )
+    if info["data_hash"] != store.data_hash:
+        raise DataError(f"network {name} was trained on other images than those of {store.path}; train it again")
+    return Subject(name, network, "dense" if pooling == "dense" else "gap")
+
+
+# --- the search ------------------------------------------------------------------------------------------------------
+
+
+def find_examples(store: Store, subjects: Sequence[Subject], shot: int, images_per_case: int) -> list[Example]:
+    """Up to `images_per_case` images of each case, of as many classes as can be, in the order of CASES.
+
+    Args:
+        store: held-out base images (all base images where none are held out) and the test classes are searched.
+        subjects: the two networks.
+        shot: support images a class of the novel tasks.
+        images_per_case: wanted.
+    """
+    found: dict[tuple[str, bool, bool], list[Example]] = {case: [] for case in CASES}
+    rng = np.random.default_rng(SEED)
+    for population, search in (("base", _base(store, subjects, rng)), ("novel", _novel(store, subjects, shot, rng))):
+        cases = [case for case in CASES if case[0] == population]
+        for batch in search:
+            for example in batch:
+                if example.case in found:
+                    found[example.case].append(example)
+            if all(len({example.label for example in found[case]}) >= images_per_case for case in cases):
+                break
+    return [example for case in CASES for example in _varied(found[case], images_per_case)]
+
+
+def _varied(examples: Sequence[Example], count: int) -> list[Example]:
+    """The first `count`, classes not seen before first."""
+    first: dict[int, Example] = {}
+    for example in examples:
+        first.setdefault(example.label, example)
+    chosen = list(first.values())
+    rows = {example.row for example in chosen}
+    chosen += list({example.row: example for example in examples if example.row not in rows}.values())
+    return chosen[:count]
+
+
+def _base(store: Store, subjects: Sequence[Subject], rng: np.random.Generator) -> Iterator[list[Example]]:
+    rows = store.rows("held_out")
+    rows = rng.permutation(rows if len(rows) else store.rows("base"))[:BASE_IMAGES]
+    names = np.arange(store.num_base)
+    for start in range(0, len(rows), BASE_CHUNK):
+        chunk = rows[start : start + BASE_CHUNK]
+        truth = store.labels[chunk]
+        yield _examples("base", subjects, _features(store, subjects, chunk), [None, None], chunk, truth, names)
+
+
+def _novel(store: Store, subjects: Sequence[Subject], shot: int, rng: np.random.Generator) -> Iterator[list[Example]]:
+    rows = store.rows("test")
+    labels = store.labels[rows]
+    classes = [label for label in np.unique(labels) if (labels == label).sum() > shot]
+    if len(classes) < 2:
+        return
+    way = min(5, len(classes))
+    for _ in range(ROUNDS):
+        tasks = []
+        for _ in range(TASKS_A_ROUND):
+            chosen = rng.choice(classes, way, replace=False)
+            images = [rng.permutation(rows[labels == label])[: shot + QUERIES] for label in chosen]
+            tasks.append((chosen, images))
+        batch = np.unique(np.concatenate([image for _, images in tasks for image in images]))
+        both = _features(store, subjects, batch)  # of all tasks of the round at once
+        examples = []
+        for chosen, images in tasks:
+            support = torch.from_numpy(np.searchsorted(batch, np.stack([image[:shot] for image in images])))
+            prototypes = [pool_locations(values[support], "gap").squeeze(-2).mean(1) for values in both]
+            queries = np.concatenate([image[shot:] for image in images])
+            truth = np.repeat(np.arange(way), [len(image) - shot for image in images])
+            index = torch.from_numpy(np.searchsorted(batch, queries))
+            values = [part[index] for part in both]
+            examples += _examples("novel", subjects, values, prototypes, queries, truth, chosen)
+        yield examples
+
+
+def _features(store: Store, subjects: Sequence[Subject], rows: npt.NDArray[np.int64]) -> list[Tensor]:
+    order = np.argsort(rows)  # the store is read in the order in which it lies on disk
+    images = np.ascontiguousarray(store.images[rows[order]])
+    back = torch.from_numpy(np.argsort(order))
+    return [features.compute(subject.network, images, progress=False)[back] for subject in subjects]
+
+
+@torch.inference_mode()
+def _examples(
+    population: str,
+    subjects: Sequence[Subject],
+    values: Sequence[Tensor],
+    weights: Sequence[Tensor | None],
+    rows: npt.NDArray[np.int64],
+    truth: npt.NDArray[np.int64],
+    classes: npt.NDArray[np.int64],
+) -> list[Example]:
+    """Judge images: values and weights one a network; truth counts in `classes`, the class ids."""
+    target = torch.from_numpy(np.ascontiguousarray(truth))
+    judged = []
+    for subject, features_, prototypes in zip(subjects, values, weights, strict=True):
+        device = subject.network.mean.device
+        at_home = None if prototypes is None else prototypes.to(device)
+        predicted, maps = subject.judge(features_.to(device), at_home, target.to(device))
+        shaped = maps.cpu().float().reshape(-1, *subject.network.feature_shape[1:])
+        judged.append((predicted.cpu().numpy(), shaped.numpy()))
+    (first, first_maps), (second, second_maps) = judged
+    return [
+        Example(
+            (population, bool(first[i] == truth[i]), bool(second[i] == truth[i])), int(row), int(classes[truth[i]]),
+            (int(classes[first[i]]), int(classes[second[i]])), (first_maps[i], second_maps[i]),
+        )
+        for i, row in enumerate(rows)
+    ]  # fmt: skip
+
+
+# --- what is written -------------------------------------------------------------------------------------------------
+
+
+def maps_table(
+    store: Store, subjects: Sequence[Subject], examples: Sequence[Example], cases: dict[tuple[str, bool, bool], str]
+) -> pd.DataFrame:
+    """One row an image and network; `probability`: the true class's at each location, row by row, four digits."""
+    files = pd.read_csv(store.path / "images.csv", usecols=["file"], dtype=str)["file"]
+    names = store.classes["name"]
+    found = [
+        {
+            "case": cases[example.case], "file": files[example.row], "class": names[example.label], "network": subject.name,
+            "predicted": names[predicted], "right": "yes" if predicted == example.label else "no",
+            "height": values.shape[0], "width": values.shape[1],
+            "probability": " ".join(f"{value:.4f}" for value in values.ravel()),
+        }
+        for example in examples
+        for subject, predicted, values in zip(subjects, example.predictions, example.maps, strict=True)
+    ]  # fmt: skip
+    columns = ["case", "file", "class", "network", "predicted", "right", "height", "width", "probability"]
+    return pd.DataFrame(found, columns=columns)

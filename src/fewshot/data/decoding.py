@@ -1,0 +1,111 @@
+"""From encoded images to pixels, on all cores, in bounded memory."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fewshot.data.pictures import Image
+from fewshot.data.sources.base import Item
+from fewshot.errors import DataError
+
+BATCH_IMAGES = 256
+BATCH_BYTES = 16 * 2**20
+
+
+def _decode_batch(decode: Callable[[Any], Image], items: list[tuple[str, Any]], size: int, target: str, start: int) -> int:
+    """Decode into rows `start`... of the raw file `target`: pixels need not travel back to the parent process."""
+    images = np.empty((len(items), size, size, 3), dtype=np.uint8)
+    for image, (file, payload) in zip(images, items, strict=True):
+        try:
+            image[:] = decode(payload)
+        except Exception as error:  # whatever a broken file makes a decoder raise
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise DataError(f"{file}: the image does not decode ({reason}); replace the file or remove it") from None
+    with open(target, "r+b") as stream:  # noqa: PTH123 - a plain file object, as pwrite needs its number
+        view = images.reshape(-1).data
+        offset = start * size * size * 3
+        while view:
+            written = os.pwrite(stream.fileno(), view, offset)
+            view, offset = view[written:], offset + written
+    return len(items)
+
+
+def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Lists of items, short enough for the memory."""
+    batch: list[Item] = []
+    weight = 0
+    for item in items:
+        batch.append(item)
+        weight += getattr(item.payload, "nbytes", 0) or (len(item.payload) if isinstance(item.payload, bytes) else 0)
+        if len(batch) >= BATCH_IMAGES or weight >= BATCH_BYTES:
+            yield batch
+            batch, weight = [], 0
+    if batch:
+        yield batch
+
+
+def decode_all(
+    items: Iterable[Item],
+    decode: Callable[[Any], Image],
+    size: int,
+    target: Path,
+    *,
+    workers: int,
+    advance: Callable[[int], object],
+    seen: Callable[[Item], object],
+) -> None:
+    """Decode a stream into a raw file of uint8 rows, in the stream's order.
+
+    Processes, not threads: much of the time of a small image is Python's own, which threads cannot share (84-pixel
+    JPEGs, two workers: threads reached 0.7 times the speed of one core). They write into the target themselves, so that
+    pixels do not travel between processes.
+
+    Args:
+        items: the stream; read only a few batches ahead.
+        decode: payload -> uint8 (size, size, 3).
+        size: side in pixels.
+        target: file to write.
+        workers: processes; 1: no other process is started.
+        advance: called with the number of images done.
+        seen: called with every item, in order.
+
+    Raises:
+        DataError: an image does not decode.
+    """
+    target.touch()
+    start = 0
+
+    def jobs() -> Iterator[tuple[Callable[[Any], Image], list[tuple[str, Any]], int, str, int]]:
+        nonlocal start
+        for batch in _batches(items):
+            for item in batch:
+                seen(item)
+            yield decode, [(item.file, item.payload) for item in batch], size, str(target), start
+            start += len(batch)
+
+    if workers == 1:
+        for job in jobs():
+            advance(_decode_batch(*job))
+        return
+    pool = ProcessPoolExecutor(workers)
+    try:
+        stream = jobs()
+        waiting: deque[Future[int]] = deque(pool.submit(_decode_batch, *job) for job in islice(stream, 2 * workers))
+        while waiting:
+            advance(waiting.popleft().result())
+            waiting.extend(pool.submit(_decode_batch, *job) for job in islice(stream, 1))
+    except BrokenProcessPool:
+        raise DataError(
+            "a decoding process died (out of memory, or a script without `if __name__ == '__main__':`); try workers=1"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,53 @@
+"""From one encoded image to square pixels."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as Pillow
+from PIL import ImageOps
+
+Image = npt.NDArray[np.uint8]
+
+
+def square(picture: Pillow.Image, size: int) -> Image:
+    """Central square of the shorter side, resized (bilinear, antialiased) to `size` pixels: uint8 (size, size, 3)."""
+    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+        picture = picture.convert("RGBA")  # transparent pixels over white, as a page would show them
+        picture = Pillow.alpha_composite(Pillow.new("RGBA", picture.size, "white"), picture)
+    elif picture.mode.startswith("I;16"):
+        picture = picture.convert("I")
+    if picture.mode in ("I", "F"):
+        values = np.asarray(picture, dtype=np.float64)  # 16-bit and float greys: their range, not their low byte
+        low, high = float(values.min()), float(values.max())
+        top = 255 if high <= 255 and low >= 0 else 65535 if high <= 65535 and low >= 0 else max(high - low, 1e-12)
+        picture = Pillow.fromarray(np.clip((values - min(low, 0)) / top * 255, 0, 255).astype(np.uint8))
+    if picture.mode != "RGB":
+        picture = picture.convert("RGB")
+    width, height = picture.size
+    side = min(width, height)
+    if width != height:  # cropped before the resize, which would otherwise mix in what lies beyond
+        left, upper = (width - side) // 2, (height - side) // 2
+        picture = picture.crop((left, upper, left + side, upper + side))
+    if side != size:
+        picture = picture.resize((size, size), Pillow.Resampling.BILINEAR)
+    return np.asarray(picture, dtype=np.uint8)
+
+
+def decode_image(payload: bytes | str, size: int, upright: bool = False) -> Image:
+    """Decode an encoded image, given as bytes or as the path of a file; `upright` heeds the camera's orientation mark."""
+    with Pillow.open(io.BytesIO(payload) if isinstance(payload, bytes) else Path(payload)) as picture:
+        picture.load()
+        if upright:
+            return square(ImageOps.exif_transpose(picture), size)
+        return square(picture, size)
+
+
+def decode_array(payload: Image, size: int) -> Image:
+    """An image that is already pixels: uint8 (H, W, 3), resized where it has to be."""
+    if payload.shape[:2] == (size, size):
+        return payload
+    return square(Pillow.fromarray(np.ascontiguousarray(payload)), size)

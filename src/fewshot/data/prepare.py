@@ -1,0 +1,148 @@
+"""From a source to an image store."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from fewshot.config import DatasetSettings
+from fewshot.data.atomic import scratch_folder
+from fewshot.data.decoding import decode_all
+from fewshot.data.sources import Item, Source, open_source
+from fewshot.data.store import CHUNK_BYTES, Images, write_store
+from fewshot.errors import DataError
+
+
+def prepare(settings: DatasetSettings, out: Path, *, workers: int | None = None, progress: bool = True) -> None:
+    """Write the image store of a data set. The same settings and archives give the same store, whatever `workers` is.
+
+    Args:
+        settings: the data set's settings; relative paths in them start at the working directory.
+        out: the store's folder; replaced when it exists, untouched when anything fails.
+        workers: decoding processes; None: one a core that this process may use.
+        progress: show a progress bar.
+
+    Raises:
+        DataError: an archive, image or split is missing or wrong; one line with the cure.
+    """
+    write_source(open_source(settings), settings, Path(out), workers=workers, progress=progress)
+
+
+def write_source(source: Source, settings: Any, out: Path, *, workers: int | None, progress: bool) -> None:
+    """`prepare` for a source that is already open."""
+    size = settings.image_size
+    ids = {name: i for i, (name, _) in enumerate(source.classes)}
+    files: list[str] = []
+    labels: list[int] = []
+    official: list[bool | None] = []
+
+    def seen(item: Item) -> None:
+        files.append(item.file)
+        labels.append(ids[item.label])
+        official.append(item.held_out)
+
+    with scratch_folder(out) as scratch:
+        raw = scratch / "decoded"
+        with tqdm(
+            total=source.images,
+            desc=f"preparing {settings.name}",
+            unit=" images",
+            disable=not progress,
+            mininterval=0.5,
+        ) as bar:
+            decode_all(
+                source.items(),
+                source.decode,
+                size,
+                raw,
+                workers=workers or _cores(),
+                advance=bar.update,
+                seen=seen,
+            )
+        _check_counts(source, labels)
+        # rows by class, then by file name: the store does not depend on the order inside an archive
+        order = np.array(sorted(range(len(files)), key=lambda i: (labels[i], files[i], i)), dtype=np.int64)
+        label = np.asarray(labels, dtype=np.int64)[order]
+        held_out = _hold_out(source, label, [official[i] for i in order], settings.held_out, settings.seed)
+        write_store(
+            out,
+            dataset=settings.name,
+            settings=settings.as_dict(),
+            classes=source.classes,
+            labels=label,
+            held_out=held_out,
+            files=[files[i] for i in order],
+            images=_gather(raw, order, size),
+            image_size=size,
+            archives=source.archives,
+            notes=source.notes,
+        )
+
+
+def _cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _gather(raw: Path, order: npt.NDArray[np.int64], size: int) -> Iterator[Images]:
+    """The rows of a raw file in a new order, chunk by chunk; mapped anew for each, so that no more than one is resident."""
+    shape = (len(order), size, size, 3)
+    step = max(1, CHUNK_BYTES // (size * size * 3))
+    for start in range(0, len(order), step):
+        yield np.memmap(raw, dtype=np.uint8, mode="r", shape=shape)[order[start : start + step]]
+
+
+def _check_counts(source: Source, labels: list[int]) -> None:
+    counts = Counter(labels)
+    where = f"{source.where}: " if source.where else ""
+    for i, (name, _) in enumerate(source.classes):
+        expected = source.images_per_class
+        if counts[i] == 0 or (expected is not None and counts[i] != expected):
+            raise DataError(
+                f"{where}class {name!r} has {counts[i]} images, expected {expected or 'at least one'}; "
+                "the archive is not the complete set: get it again"
+            )
+    if len(labels) != source.images:
+        raise DataError(
+            f"{where}{len(labels)} images, expected {source.images}; the archive is not the complete set: get it again"
+        )
+
+
+def held_out_rows(name: str, images: int, share: float, seed: int) -> npt.NDArray[np.int64]:
+    """Which of a class's images are held out: a draw that depends on the class's name, its number of images and the seed.
+
+    At least one image is held out and at least one kept, unless `share` is 0 (none is held out).
+
+    Raises:
+        DataError: the class has only one image.
+    """
+    if share == 0:
+        return np.empty(0, dtype=np.int64)
+    if images < 2:
+        raise DataError(
+            f"class {name!r} has only {images} image; holding out a share needs two: add images or set dataset.held_out to 0"
+        )
+    number = min(max(round(images * share), 1), images - 1)
+    words = np.frombuffer(hashlib.sha256(name.encode()).digest(), dtype="<u4")
+    generator = np.random.default_rng([seed, *words.tolist()])
+    return np.sort(generator.permutation(images)[:number])
+
+
+def _hold_out(
+    source: Source, labels: npt.NDArray[np.int64], official: list[bool | None], share: float, seed: int
+) -> npt.NDArray[np.bool_]:
+    """Marks of the held-out rows (labels ascending): the source's own division where it has one, otherwise a draw."""
+    marks = np.array([bool(mark) for mark in official])
+    for i, (name, part) in enumerate(source.classes):
+        first, last = np.searchsorted(labels, [i, i + 1])
+        if part == "base" and official[first] is None:
+            marks[first + held_out_rows(name, int(last - first), share, seed)] = True
+    return marks

@@ -1,0 +1,289 @@
+"""How figures look, and one function a figure: from its table (see plots.py) to a matplotlib figure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from fewshot.checkpoint import atomic
+
+if TYPE_CHECKING:  # drawing libraries take seconds to import, and only two jobs draw
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    Colour = tuple[float, float, float]
+
+MEASURES = {
+    "loss": "training loss",
+    "accuracy": "training accuracy (%)",
+    "validation_accuracy": "validation accuracy (%)",
+}
+"""Columns of metrics.jsonl that are drawn, and the titles of their panels."""
+
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*", "<", ">")
+DASHES = ((1, 0), (4, 1.5), (1, 1), (5, 1, 1, 1), (7, 2), (3, 1, 1, 1, 1, 1))
+"""On and off lengths; lines differ in dashes and markers as well as in colour."""
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Look of all figures: white grid, colour-blind-safe colours, text as outlines, no time stamps, no display needed."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    import seaborn as sns
+
+    with mpl.rc_context():
+        sns.set_theme(context="notebook", style="whitegrid", palette="colorblind", font_scale=0.85)
+        mpl.rcParams.update({"svg.hashsalt": "fewshot", "svg.fonttype": "path", "figure.titlesize": "medium"})
+        yield
+
+
+def save(figure: Figure, path: Path, dpi: int = 150) -> None:
+    """Write a .svg or .png file atomically, without dates, and close the figure."""
+    import matplotlib.pyplot as plt
+
+    kind = path.suffix[1:]
+    metadata = {"Date": None} if kind == "svg" else {"Software": None}
+    with atomic(path) as temporary:
+        figure.savefig(temporary, format=kind, dpi=dpi, bbox_inches="tight", metadata=metadata)
+    plt.close(figure)
+
+
+def say(ax: Axes, text: str) -> None:
+    """Words in place of data."""
+    ax.set(xticks=[], yticks=[])
+    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color="0.35", wrap=True)
+
+
+def _colours(names: Sequence[str]) -> dict[str, Colour]:
+    import seaborn as sns
+
+    return dict(zip(names, sns.color_palette("colorblind", len(names)), strict=True))
+
+
+def _legend(figure: Figure, handles: list[Line2D]) -> None:
+    if handles:
+        figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4), frameon=False)
+
+
+def training_curves(table: pd.DataFrame, title: str) -> Figure:
+    """Loss, training accuracy and validation accuracy (with its interval) over iterations; a line a network and seed."""
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+    from matplotlib.lines import Line2D
+
+    names = list(dict.fromkeys(table["network"].astype(str)))
+    colours = _colours(names)
+    dashes = {name: DASHES[i % len(DASHES)] for i, name in enumerate(names)}
+    figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
+    for ax, (measure, label) in zip(axes, MEASURES.items(), strict=True):
+        part = table[table["measure"] == measure]
+        if part.empty:
+            say(ax, "not recorded")
+        else:
+            sns.lineplot(
+                part, x="iteration", y="value", hue="network", palette=colours, style="network", dashes=dashes,
+                units="seed", estimator=None, linewidth=1.5, legend=False, ax=ax,
+            )  # fmt: skip
+            for (name, _), line in part[part["ci95"].notna()].groupby(["network", "seed"], sort=False):
+                low, high = line["value"] - line["ci95"], line["value"] + line["ci95"]
+                ax.fill_between(line["iteration"], low, high, color=colours[str(name)], alpha=0.15, linewidth=0)
+        ax.set(title=label, xlabel="iteration", ylabel="")
+    _legend(
+        figure, [Line2D([], [], color=colours[name], linestyle=(0, dashes[name]), label=name) for name in names]
+    )  # fmt: skip
+    figure.suptitle(title)
+    return figure
+
+
+def accuracy_by_shot(table: pd.DataFrame, title: str) -> Figure:
+    """Accuracy on novel classes over the number of shots, with intervals; a panel a backbone, a line a method."""
+    import matplotlib.pyplot as plt
+    from matplotlib.lines import Line2D
+
+    backbones = list(dict.fromkeys(table["backbone"]))
+    methods = list(dict.fromkeys(table["method"]))
+    shots = sorted(table["shot"].unique())
+    colours = _colours(methods)
+    figure, axes = plt.subplots(
+        1, len(backbones), figsize=(4.2 * len(backbones) + 0.6, 4), sharey=True, squeeze=False, layout="constrained"
+    )
+    for ax, backbone in zip(axes[0], backbones, strict=True):
+        for i, method in enumerate(methods):
+            line = table[(table["backbone"] == backbone) & (table["method"] == method)].sort_values("shot")
+            if line.empty:
+                continue
+            shift = 0.04 * (i - (len(methods) - 1) / 2)  # intervals side by side, not one on the other
+            places = np.array([shots.index(shot) for shot in line["shot"]]) + shift
+            ax.errorbar(
+                places, line["accuracy"], yerr=line["ci95"].fillna(0), color=colours[method], capsize=3, linewidth=1.5,
+                marker=MARKERS[i % len(MARKERS)], markersize=6, linestyle=(0, DASHES[i % len(DASHES)]),
+            )  # fmt: skip
+        ax.set(title=backbone, xlabel="support images a class (shots)", xlim=(-0.4, len(shots) - 0.6))
+        ax.set_xticks(range(len(shots)), [str(shot) for shot in shots])
+    axes[0][0].set_ylabel("accuracy on novel classes (%)")
+    _legend(
+        figure,
+        [
+            Line2D(
+                [], [], color=colours[method], marker=MARKERS[i % len(MARKERS)], label=method,
+                linestyle=(0, DASHES[i % len(DASHES)]),
+            )
+            for i, method in enumerate(methods)
+        ],
+    )  # fmt: skip
+    figure.suptitle(title)
+    return figure
+
+
+def published_vs_measured(table: pd.DataFrame, title: str) -> Figure:
+    """Published and measured accuracy of every setting the paper has, joined by a line; says so where there is none."""
+    import matplotlib.pyplot as plt
+
+    if table.empty:
+        figure, ax = plt.subplots(figsize=(8, 2), layout="constrained")
+        say(ax, "Nothing is published for the settings of this run: there is nothing to compare.")
+        figure.suptitle(title)
+        return figure
+    blue, orange = list(_colours(["measured", "published"]).values())
+    figure, ax = plt.subplots(figsize=(9, 1.4 + 0.3 * len(table)), layout="constrained")
+    places = np.arange(len(table))[::-1]
+    ax.hlines(places, table["accuracy"], table["published"], color="0.6", linewidth=1.5, zorder=1)
+    for column, ci95, colour, marker, face in (
+        ("published", "published_ci95", orange, "D", "white"),
+        ("accuracy", "ci95", blue, "o", blue),
+    ):
+        ax.errorbar(
+            table[column], places, xerr=table[ci95].fillna(0), color=colour, linestyle="none", marker=marker, markersize=6,
+            markerfacecolor=face, capsize=3, label="measured" if column == "accuracy" else "published", zorder=2,
+        )  # fmt: skip
+    labels = [f"{row.shot}-shot, {row.population}: {row.setting}" for row in table.itertuples()]
+    ax.set_yticks(places, labels)
+    ax.set(xlabel="accuracy (%)", ylim=(-0.7, len(table) - 0.3))
+    ax.grid(visible=False, axis="y")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    figure.suptitle(title)
+    return figure
+
+
+def paired_gains(table: pd.DataFrame, title: str) -> Figure:
+    """Forest plot of paired differences with their intervals; hollow where the interval holds zero."""
+    import matplotlib.pyplot as plt
+    from matplotlib.lines import Line2D
+
+    if table.empty:
+        figure, ax = plt.subplots(figsize=(8, 2), layout="constrained")
+        say(ax, "This run has no two settings to compare: dense and GAP training, or adapted and as trained.")
+        figure.suptitle(title)
+        return figure
+    kinds = list(dict.fromkeys(table["comparison"].astype(str)))
+    colours = _colours(kinds)
+    figure, ax = plt.subplots(figsize=(9, 1.4 + 0.3 * len(table)), layout="constrained")
+    ax.axvline(0, color="0.3", linewidth=1)
+    places = np.arange(len(table))[::-1]
+    for place, row in zip(places, table.to_dict("records"), strict=True):
+        colour = colours[row["comparison"]]
+        ax.errorbar(
+            row["difference"], place, color=colour, capsize=3, markersize=7,
+            xerr=0 if pd.isna(row["ci95"]) else row["ci95"],
+            marker=MARKERS[kinds.index(row["comparison"])],
+            markerfacecolor=colour if row["excludes_zero"] == "yes" else "white",
+        )  # fmt: skip
+    labels = [f"{row.gain}, {row.shot}-shot, {row.population}" for row in table.itertuples()]
+    ax.set_yticks(places, labels)
+    ax.set(xlabel="paired difference in accuracy (points)", ylim=(-0.7, len(table) - 0.3))
+    ax.grid(visible=False, axis="y")
+    _legend(
+        figure,
+        [
+            Line2D([], [], color=colours[kind], marker=MARKERS[i], linestyle="none", label=kind)
+            for i, kind in enumerate(kinds)
+        ]
+        + [Line2D([], [], color="0.3", marker="o", markerfacecolor="white", linestyle="none", label="interval holds 0")],
+    )  # fmt: skip
+    figure.suptitle(title)
+    return figure
+
+
+@dataclass(frozen=True)
+class Panel:
+    """An image and maps to lay over it.
+
+    Attributes:
+        image: uint8 (S, S, 3).
+        maps: probabilities, each (h, w).
+        titles: of the image and of each overlay.
+    """
+
+    image: npt.NDArray[np.uint8]
+    maps: Sequence[npt.NDArray[np.float32]]
+    titles: Sequence[str]
+
+
+def activation_maps(cases: Mapping[str, Sequence[Panel]], images_per_case: int, title: str) -> Figure:
+    """Rows: cases, two images side by side; an image is followed by its overlays. A case without images says so.
+
+    Args:
+        cases: words -> panels of two maps each.
+        images_per_case: room for each case.
+        title: of the figure.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    lines, across = -(-images_per_case // 2), min(images_per_case, 2)
+    widths = [1, 1, 1, 0.15, 1, 1, 1][: 4 * across - 1]  # a gap between the two images of a line
+    figure, axes = plt.subplots(
+        len(cases) * lines, len(widths), figsize=(1.5 * sum(widths) + 1.4, 1.75 * len(cases) * lines + 0.5), squeeze=False,
+        width_ratios=widths, layout="constrained",
+    )  # fmt: skip
+    for ax in axes.flat:
+        ax.set(xticks=[], yticks=[])
+        ax.grid(visible=False)
+        ax.set_frame_on(False)
+    for number, (words, panels) in enumerate(cases.items()):
+        ax = axes[number * lines, 0]
+        ax.set_ylabel(words.replace(", ", ",\n", 1), fontsize=9)
+        if not panels:
+            note = ax.text(0.05, 0.5, "no image of this case was found", transform=ax.transAxes, va="center", color="0.35")
+            note.set_in_layout(False)  # it may run over its neighbours, which are empty
+        for i, panel in enumerate(panels):
+            first = 4 * (i % 2)
+            _draw_panel(list(axes[number * lines + i // 2, first : first + 3]), panel)
+    bar = ScalarMappable(Normalize(0, 1), "turbo")
+    figure.colorbar(bar, ax=axes, shrink=0.4, aspect=30, label="probability of the true class")
+    figure.suptitle(title)
+    return figure
+
+
+def _draw_panel(axes: Sequence[Axes], panel: Panel) -> None:
+    size = len(panel.image)
+    for ax, values, words in zip(axes, (None, *panel.maps), panel.titles, strict=True):
+        if values is None:
+            ax.imshow(panel.image)
+        else:  # over grey, so that every colour is the map's
+            ax.imshow(panel.image.mean(-1), cmap="gray", vmin=0, vmax=255)
+            ax.imshow(upsample(values, size), cmap="turbo", vmin=0, vmax=1, alpha=0.5, interpolation="bilinear")
+        ax.set_title(words if len(words) <= 20 else f"{words[:19]}…", fontsize=8, pad=3)
+
+
+def upsample(values: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:
+    """A map (h, w) to (size, size): bilinear between the centres of its cells, constant outside them."""
+    for axis in (0, 1):
+        count = values.shape[axis]
+        places = np.clip((np.arange(size) + 0.5) * count / size - 0.5, 0, count - 1)
+        low = np.minimum(places.astype(int), max(count - 2, 0))
+        share = (places - low).astype(np.float32).reshape((-1, 1) if axis == 0 else (1, -1))
+        high = np.minimum(low + 1, count - 1)
+        values = values.take(low, axis) * (1 - share) + values.take(high, axis) * share
+    return values

@@ -1,0 +1,166 @@
+"""Where a result comes from: git revision, versions, device, and a hash of the code that made it.
+
+Nothing here imports PyTorch before it is needed: Snakemake calls `source_hash` each time it reads the rules.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import os
+import platform
+import subprocess
+from collections.abc import Collection, Iterator
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fewshot import __version__
+
+if TYPE_CHECKING:
+    import torch
+
+PACKAGE = "fewshot"
+ROOT = Path(__file__).parent
+
+REACH_JOBS_AS_SETTINGS = frozenset(f"{PACKAGE}.{name}" for name in ("config", "errors", "job", "plan", "provenance", "stages"))
+"""Left out of `source_hash`: what these decide reaches a job as its settings and paths, which count by themselves."""
+
+
+def git_revision(folder: Path = ROOT) -> str:
+    """The commit that `folder` is checked out from: 40 hexadecimal digits, and `-dirty` when tracked files differ.
+
+    `unknown` outside a repository and where git is not installed.
+    """
+    try:
+        revision = _git(folder, "rev-parse", "HEAD")
+        dirty = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return revision + ("-dirty" if dirty else "")
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    # The lock that `git status` would take could get in the way of a commit made while a job ends.
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    command = ["git", "-C", str(folder), *arguments]  # a program of the user's PATH, fixed arguments
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=30, env=environment)  # noqa: S603
+    return done.stdout.strip()
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a number may depend on: python, fewshot, torch, torchvision, numpy (`none`: not installed)."""
+    found = {"python": platform.python_version(), PACKAGE: __version__}
+    for name in ("torch", "torchvision", "numpy"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "none"
+    return found
+
+
+def device_words(device: torch.device | str) -> str:
+    """A device in words, for logs and model.json: `CPU (<model>, <n> cores)` or `CUDA (<name>)`."""
+    if str(device).startswith("cuda"):
+        import torch
+
+        return f"CUDA ({torch.cuda.get_device_name(device)})"
+    return f"CPU ({_processor()}, {os.cpu_count() or 1} cores)"
+
+
+def nvidia_in_sight() -> bool:
+    """Whether this machine shows an NVIDIA device, told without PyTorch; for planning, not for choosing a device."""
+    return any(Path("/dev").glob("nvidia[0-9]*"))
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        if line.startswith("model name"):
+            return " ".join(line.partition(":")[2].split())
+    return platform.processor() or platform.machine()
+
+
+# --- hash of sources --------------------------------------------------------------------------------------------------
+
+
+def source_hash(*modules: str, without: Collection[str] = ()) -> str:
+    """SHA-256 (hexadecimal) of the syntax trees of `modules` and of all fewshot modules that they import, however deep.
+
+    Docstrings, comments and layout do not count, and neither do the modules of `REACH_JOBS_AS_SETTINGS`. The files are
+    read, not imported.
+
+    Args:
+        modules: full names, such as `fewshot.training`.
+        without: modules not to follow, such as the backbones that a network does not have.
+
+    Raises:
+        ModuleNotFoundError: one of `modules` does not exist.
+    """
+    left_out = REACH_JOBS_AS_SETTINGS | set(without)
+    for name in modules:
+        if _file(name) is None:
+            raise ModuleNotFoundError(f"no module {name} in {ROOT.name}", name=name)
+    found: set[str] = set()
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        if name not in found and name not in left_out:
+            found.add(name)
+            waiting.extend(_parsed(name)[1])
+    digest = hashlib.sha256()
+    for name in sorted(found):
+        digest.update(f"{name}\n{_parsed(name)[0]}\n".encode())
+    return digest.hexdigest()
+
+
+def _file(name: str) -> Path | None:
+    path = ROOT.joinpath(*name.split(".")[1:])
+    for file in (path.with_suffix(".py"), path / "__init__.py"):
+        if file.is_file():
+            return file
+    return None
+
+
+@cache
+def _parsed(name: str) -> tuple[str, tuple[str, ...]]:
+    """The syntax tree of a module as text, docstrings taken out, and the fewshot modules it imports."""
+    file = _file(name)
+    if file is None:  # pragma: no cover - names come from `_file` lookups
+        raise ModuleNotFoundError(name)
+    tree = ast.parse(file.read_text())
+    package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+    imported = tuple(sorted(set(_imports(tree, package)) - {PACKAGE}))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):  # a string that stands alone is a docstring, of whatever stands above it
+            node.body = [part for part in body if not _is_text(part)]  # type: ignore[attr-defined]
+    return ast.dump(tree), imported
+
+
+def _is_text(node: object) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _imports(tree: ast.Module, package: str) -> Iterator[str]:
+    """Every fewshot module that `tree` imports, packages on the way included, wherever in the file."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")
+            above = ".".join(parents[: len(parents) - node.level + 1]) if node.level else ""
+            module = ".".join(part for part in (above, node.module) if part)
+            names = [module, *(f"{module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            if parts[0] == PACKAGE:
+                for end in range(1, len(parts) + 1):
+                    if _file(".".join(parts[:end])) is not None:
+                        yield ".".join(parts[:end])

@@ -1,0 +1,94 @@
+"""Published numbers: config/published.csv and the look-up of a measured setting in it (config/published.md)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from fewshot.config import AdaptationSettings, NetworkSettings
+from fewshot.errors import DataError
+from fewshot.papers import backbone_name, stage1_name
+from fewshot.plan import AS_TRAINED
+
+PUBLISHED = Path("config/published.csv")
+"""The published numbers, from the project's root."""
+
+COLUMNS = (
+    "paper", "table", "row", "dataset", "method", "backbone", "stage1", "stage2", "stage2_support_pooling",
+    "stage2_query_pooling", "way", "shot", "population", "support_pooling", "query_pooling", "value", "ci95",
+    "like_for_like", "source", "note",
+)  # fmt: skip
+"""Columns of published.csv."""
+
+TABLES = ("4", "5", "2", "3", "1")
+"""Tables of paper 000 in the order in which they are asked for a number; where two print the same cell they agree."""
+
+_KEY = (
+    "dataset", "backbone", "stage1", "stage2", "stage2_support_pooling", "stage2_query_pooling", "way", "shot",
+    "population", "support_pooling", "query_pooling",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Number:
+    """A published number in percent, its interval (None: not printed) and where it stands."""
+
+    value: float
+    ci95: float | None
+    source: str
+
+
+def load_published(path: Path = PUBLISHED) -> pd.DataFrame:
+    """The published numbers: one row a cell, text columns empty where there is nothing, `value` and `ci95` as floats.
+
+    Raises:
+        DataError: the file is missing or its columns are not those of `COLUMNS`.
+    """
+    try:
+        text = dict.fromkeys(set(COLUMNS) - {"way", "shot", "value", "ci95"}, str)
+        table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values={"ci95": [""]})
+    except FileNotFoundError:
+        raise DataError(f"{path}: missing; run from the project's root, or restore the file from the repository") from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not a readable csv file ({type(error).__name__}); restore it from the repository") from None
+    if tuple(table.columns) != COLUMNS:
+        raise DataError(f"{path}: its columns must be {','.join(COLUMNS)}; restore it from the repository")
+    return table
+
+
+class Published:
+    """Look-up of paper 000's own numbers by what was trained and how it was tested."""
+
+    def __init__(self, table: pd.DataFrame) -> None:
+        self.table = table
+        self._numbers: dict[tuple[Hashable, ...], Number] = {}
+        own = table[(table["paper"] == "000") & (table["stage1"] != "")]
+        for key, rows in own.groupby(list(_KEY), sort=False):
+            tables = sorted(rows["table"])
+            where = f"paper 000, Table{'s' if len(tables) > 1 else ''} {', '.join(tables)}"
+            first = tables.index(min(tables, key=TABLES.index))
+            value, ci95 = rows.sort_values("table")[["value", "ci95"]].to_numpy(float)[first].tolist()
+            self._numbers[tuple(key)] = Number(value, None if math.isnan(ci95) else ci95, where)
+
+    def find(
+        self,
+        dataset: str,
+        network: NetworkSettings,
+        adaptation: AdaptationSettings | None,
+        *,
+        way: int,
+        shot: int,
+        population: str,
+        support_pooling: str,
+        query_pooling: str,
+    ) -> Number | None:
+        """The paper's number for a setting, or None where it has none. Whole protocols differ: see `deviations`."""
+        stage2 = (AS_TRAINED, "", "")
+        if adaptation is not None:
+            stage2 = (adaptation.method, adaptation.support_pooling, adaptation.query_pooling)
+        trained = (dataset, backbone_name(network), stage1_name(network), *stage2)
+        return self._numbers.get((*trained, way, shot, population, support_pooling, query_pooling))

@@ -1,0 +1,179 @@
+"""MLflow as a mirror of what a run's files say: the only module that imports mlflow, and only inside its functions.
+
+Under one parent per <run> lie one MLflow run for each training, each adaptation and each evaluated setting, with the
+tag `run_key`. Tracking a job again finds the run that has its key, and replaces it only where the job's files have
+changed, so nothing doubles. An evaluated setting's key is the `run_key` of its rows in summary.csv. Nothing in the
+pipeline reads MLflow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+from fewshot.config import content_hash
+from fewshot.errors import DataError
+from fewshot.plan import NetworkJob, Plan
+from fewshot.records import Record, adaptation_record, evaluation_records, training_record
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+EXPERIMENT = "fewshot"
+DEFAULT_URI = "sqlite:///mlflow.db"
+CONTENT = "fewshot.content"
+"""Tag: hash of the files, parameters and metrics that the MLflow run mirrors."""
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+
+# --- where -----------------------------------------------------------------------------------------------------------
+
+
+def tracking_uri() -> str:
+    """MLFLOW_TRACKING_URI where it is set, else the SQLite file of the working directory, which `mlflow ui` finds."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+
+
+def public_uri() -> str:
+    """The tracking URI without user name and password, for files and reports."""
+    parts = urlsplit(tracking_uri())
+    if "@" not in parts.netloc:
+        return tracking_uri()
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def flag_path(plan: Plan) -> Path:
+    """Written when the tracking database is ready for the run."""
+    return plan.results / "tracking" / "initialised.json"
+
+
+def tracked_path(plan: Plan, job: NetworkJob) -> Path:
+    """Names the MLflow runs of one network and seed."""
+    return plan.results / "tracking" / job.name / f"seed{job.seed}.json"
+
+
+# --- the two jobs ----------------------------------------------------------------------------------------------------
+
+
+def init(plan: Plan) -> str:
+    """Make the database with its tables, the experiment and the parent of the run, in one place before anyone writes.
+
+    Returns:
+        The MLflow id of the parent; `flag_path(plan)` holds it too.
+    """
+    from fewshot.checkpoint import write_json
+
+    client = _client()
+    config = plan.config
+    words = "\n\n".join(text for text in (config.title, *config.notes) if text)
+    parent = Record(
+        name=config.run,
+        kind="run",
+        run_key=content_hash({"run": config.run}),
+        tags={
+            "config_hash": content_hash(config.as_dict()),
+            "dataset": config.dataset.name,
+            "mlflow.note.content": words,
+        },
+    )
+    run_id = _write(client, parent, parent_id=None, run=config.run)
+    client.log_dict(run_id, config.as_dict(), "config.json")
+    write_json(flag_path(plan), {"tracking_uri": public_uri(), "experiment": EXPERIMENT, "parent": run_id})
+    return run_id
+
+
+def track(plan: Plan, network: NetworkJob) -> dict[str, str]:
+    """Write the training, adaptations and evaluated settings of one network into MLflow, or update what is there.
+
+    Returns:
+        Job -> MLflow run id; `tracked_path(plan, network)` holds it too.
+
+    Raises:
+        DataError: a file of the network is missing or is not what it should be.
+    """
+    from fewshot.checkpoint import read_json, write_json
+
+    client = _client()
+    parent_id = init(plan) if not flag_path(plan).exists() else str(read_json(flag_path(plan))["parent"])
+    records = [training_record(plan, network)]
+    records += [adaptation_record(plan, job) for job in plan.adaptations if job.network == network]
+    for job in plan.evaluations:
+        if job.network == network:
+            records += evaluation_records(plan, job)
+    runs = {}
+    for record in records:
+        runs[record.name] = _write(client, record, parent_id=parent_id, run=plan.config.run)
+        logger.info("tracked %s", record.name)
+    write_json(tracked_path(plan, network), {"tracking_uri": public_uri(), "parent": parent_id, "runs": runs})
+    return runs
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def _client() -> MlflowClient:
+    """A client of the tracking URI; makes the database and the experiment where they are missing."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    client = MlflowClient(tracking_uri=tracking_uri())
+    try:
+        if client.get_experiment_by_name(EXPERIMENT) is None:
+            client.create_experiment(EXPERIMENT)
+    except MlflowException as error:
+        raise DataError(f"MLflow at {public_uri()}: {' '.join(str(error).split())}; see MLFLOW_TRACKING_URI") from None
+    return client
+
+
+def _write(client: MlflowClient, record: Record, *, parent_id: str | None, run: str) -> str:
+    """Bring the MLflow run that has the record's key to what the record says, or make one; return its id."""
+    from mlflow.entities import Metric as MlflowMetric
+    from mlflow.entities import Param, RunTag
+    from mlflow.utils import validation
+    from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
+        raise DataError(f"MLflow at {public_uri()} lost the experiment {EXPERIMENT!r}; restore it and run again")
+    key = {"run_key": record.run_key, "fewshot.run": run, "fewshot.kind": record.kind}
+    wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in key.items())
+    found = client.search_runs([experiment.experiment_id], wanted, max_results=1)
+    content = _content(record, parent_id)
+    run_id = found[0].info.run_id if found else ""
+    same = bool(found) and found[0].data.tags.get(CONTENT) == content
+    if found and not same and parent_id:  # MLflow can change neither a parameter nor a point of a curve
+        client.delete_run(run_id)
+    if not found or (not same and parent_id):
+        run_id = client.create_run(experiment.experiment_id, run_name=record.name).info.run_id
+    if not same:
+        moment = int(max((path.stat().st_mtime for path in record.artifacts), default=0.0) * 1000)
+        for some in _batches(sorted(record.parameters.items()), validation.MAX_PARAMS_TAGS_PER_BATCH):
+            cut = [Param(name, value[: validation.MAX_PARAM_VAL_LENGTH]) for name, value in some]
+            client.log_batch(run_id, params=cut)
+        for points in _batches(record.metrics, validation.MAX_METRICS_PER_BATCH):
+            client.log_batch(run_id, metrics=[MlflowMetric(name, value, moment, step) for name, value, step in points])
+        for path in record.artifacts:
+            client.log_artifact(run_id, str(path))
+    # The content's tag comes last: without it, a run that was cut off half-way is replaced next time.
+    tags = {**record.tags, **key, **({MLFLOW_PARENT_RUN_ID: parent_id} if parent_id else {}), CONTENT: content}
+    for some in _batches(list(tags.items()), validation.MAX_PARAMS_TAGS_PER_BATCH):
+        client.log_batch(run_id, tags=[RunTag(name, value[: validation.MAX_TAG_VAL_LENGTH]) for name, value in some])
+    client.set_terminated(run_id, "FINISHED")
+    return str(run_id)
+
+
+def _content(record: Record, parent_id: str | None) -> str:
+    files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in record.artifacts}
+    return content_hash([record.name, parent_id, record.parameters, record.metrics, files])
+
+
+def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+
+from fewshot.config import parse
+from fewshot.data.store import open_store
+from fewshot.plan import Plan
+
+TINY = {
+    "run": "tiny",
+    "dataset": {"name": "glyphs", "classes": 20, "images_per_class": 20, "image_size": 16},
+    "stage1": {
+        "training": {
+            "iterations": 6, "batch_size": 8, "log_every": 2, "optimizer": {"lr": 0.05},
+            "validation": {"every": 3, "way": 3, "shot": 2, "queries": 5, "tasks": 20},
+        },
+        "networks": {
+            "c128f-gap": {"backbone": {"name": "c128f", "widths": [4, 4, 8, 8]}},
+            "resnet12-dense": {
+                "backbone": {"name": "resnet12", "widths": [4, 4, 8, 8]}, "classifier": {"pooling": "dense"},
+            },
+        },
+    },
+    "stage2": {"implants": {"method": "implanting", "width": 2, "epochs": 3}},
+    "evaluation": {
+        "way": 3, "shots": [1, 2], "queries": 5, "tasks": 30,
+        "tests": [
+            {"networks": ["c128f-gap"], "populations": ["novel", "base", "both"]},
+            {"networks": ["resnet12-dense"], "poolings": ["gap/dense"]},
+            {"networks": ["resnet12-dense"], "adaptation": "implants", "shots": [2], "tasks": 10, "poolings": ["gap/dense"]},
+        ],
+    },
+}  # fmt: skip
+"""A whole run on drawn images, seconds long."""
+
+
+@pytest.fixture(scope="session")
+def tiny_config():
+    return parse(TINY)
+
+
+@pytest.fixture(scope="session")
+def tiny_store(tmp_path_factory, tiny_config):
+    from fewshot.data.prepare import prepare
+
+    out = tmp_path_factory.mktemp("store") / "tiny" / "images"
+    prepare(tiny_config.dataset, out, workers=1, progress=False)
+    return open_store(out)
+
+
+@pytest.fixture
+def tiny_plan(tiny_config):
+    return Plan(tiny_config)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)

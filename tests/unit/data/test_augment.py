@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+import torch
+from torchvision.transforms.v2 import functional as reference
+
+from fewshot.config import AugmentationSettings
+from fewshot.data.augment import augment, color_jitter, default_padding, padded_crop, resized_crop
+
+
+@pytest.fixture
+def images():
+    return torch.from_numpy(np.random.default_rng(0).integers(1, 256, (6, 12, 12, 3), dtype=np.uint8))
+
+
+def test_padded_crop_equals_padding_and_slicing(images):
+    rows = torch.tensor([4, 0, 4, 2])
+    offsets = torch.tensor([[-3, 0, 2, 3], [1, 0, -2, 3]])
+    flips = torch.tensor([True, False, True, False])
+    got = padded_crop(images, rows, offsets, flips)
+    for b, row in enumerate(rows):
+        canvas = np.zeros((18, 18, 3), dtype=np.uint8)
+        canvas[3:15, 3:15] = images[row].numpy()
+        y, x = 3 + int(offsets[0, b]), 3 + int(offsets[1, b])
+        crop = canvas[y : y + 12, x : x + 12]
+        np.testing.assert_array_equal(got[b].numpy(), crop[:, ::-1] if flips[b] else crop)
+
+
+def test_the_same_generator_gives_the_same_images_and_another_does_not(images):
+    rows, settings = torch.arange(6), AugmentationSettings(color_jitter=0.4)
+    a = augment(images, rows, settings, torch.Generator().manual_seed(1))
+    assert torch.equal(a, augment(images, rows, settings, torch.Generator().manual_seed(1)))
+    assert not torch.equal(a, augment(images, rows, settings, torch.Generator().manual_seed(2)))
+
+
+def test_nothing_to_do_changes_nothing(images):
+    settings = AugmentationSettings(crop_padding=0, flip=False)
+    assert torch.equal(augment(images, torch.arange(6), settings, torch.Generator()), images)
+
+
+def test_default_padding_is_that_of_the_public_recipes():
+    assert (default_padding(32), default_padding(84)) == (4, 8)
+
+
+def test_a_resized_crop_of_the_whole_image_is_the_image(images):
+    square = torch.Generator().manual_seed(0)
+    out = resized_crop(images, torch.zeros(6, dtype=torch.bool), (1.0, 1.0), square)
+    assert out.shape == images.shape
+    smooth = torch.linspace(0, 255, 12).view(1, 12, 1, 1).expand(1, 12, 12, 3).to(torch.uint8)
+    cropped = resized_crop(smooth, torch.tensor([False]), (0.3, 0.5), torch.Generator().manual_seed(0))
+    rise = cropped[0, -1, 0, 0] - cropped[0, 0, 0, 0]
+    assert 90 < rise < 220, "a crop of a gradient spans a part of it"
+    flipped = resized_crop(images, torch.ones(6, dtype=torch.bool), (1.0, 1.0), torch.Generator().manual_seed(0))
+    torch.testing.assert_close(flipped, out.flip(2), atol=1e-2, rtol=0)
+
+
+def test_colour_jitter_equals_torchvisions_functions_image_by_image(images):
+    got = color_jitter(images.float(), 0.4, torch.Generator().manual_seed(5))
+    factors = 1 + 0.4 * (2 * torch.rand(3, 6, 1, 1, 1, generator=torch.Generator().manual_seed(5)) - 1)
+    for b in range(6):
+        image = images[b].permute(2, 0, 1).float() / 255
+        image = reference.adjust_brightness(image, float(factors[0, b]))
+        image = reference.adjust_contrast(image, float(factors[1, b]))
+        image = reference.adjust_saturation(image, float(factors[2, b]))
+        torch.testing.assert_close(got[b] / 255, image.permute(1, 2, 0), atol=2e-3, rtol=0)

@@ -1,0 +1,69 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from fewshot.config import C128FSettings, Conv64Settings, ResNet12Settings
+from fewshot.models.backbones import ResNet12, build_backbone, feature_shape, parameter_count
+
+GOLDEN = {  # settings -> parameters (facts.md 4), feature maps at 84 and 32 px
+    "resnet12": (ResNet12Settings(name="resnet12"), 7_996_800, (512, 5, 5), (512, 2, 2)),
+    "wide": (ResNet12Settings(name="resnet12", wide=16), 8_337_408, (528, 5, 5), (528, 2, 2)),
+    "c128f": (C128FSettings(name="c128f"), 260_544, (128, 5, 5), (128, 2, 2)),
+    "conv64": (Conv64Settings(name="conv64"), 112_832, (64, 5, 5), (64, 2, 2)),
+}
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_shapes_and_parameter_counts(name):
+    settings, parameters, large, small = GOLDEN[name]
+    backbone = build_backbone(settings)
+    assert parameter_count(backbone) == parameters
+    assert feature_shape(backbone, 84) == large
+    assert feature_shape(backbone, 32) == small
+    assert backbone.channels == large[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "mean", "deviation"),
+    [("resnet12", 1.2499, 0.971), ("c128f", 1.0131, 0.7047), ("conv64", 1.014, 0.6665)],
+)
+def test_golden_values_under_a_fixed_seed(name, mean, deviation):
+    torch.manual_seed(0)
+    backbone = build_backbone(GOLDEN[name][0]).train()
+    images = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        out = backbone(images)
+    assert out.mean().item() == pytest.approx(mean, abs=2e-4)
+    assert out.std().item() == pytest.approx(deviation, abs=2e-4)
+
+
+def test_residual_block_against_the_papers_order_of_operations():
+    torch.manual_seed(0)
+    block = ResNet12((4, 5, 6, 7)).blocks[1].eval()
+    x = torch.randn(2, 4, 8, 8)
+
+    def convolution(x, layer):
+        conv, norm = layer
+        return F.batch_norm(F.conv2d(x, conv.weight, padding=conv.padding), norm.running_mean, norm.running_var)
+
+    h = F.silu(convolution(x, block.convolutions[0]))
+    h = F.silu(convolution(h, block.convolutions[1]))
+    h = convolution(h, block.convolutions[2])
+    expected = F.max_pool2d(F.silu(h + convolution(x, block.shortcut)), 2)
+    torch.testing.assert_close(block(x), expected)
+
+
+def test_c128f_has_no_relu_in_the_last_block_and_conv64_has():
+    images = torch.randn(4, 3, 32, 32)
+    assert (build_backbone(GOLDEN["c128f"][0])(images) < 0).any()
+    assert (build_backbone(GOLDEN["conv64"][0])(images) >= 0).all()
+
+
+def test_convolutions_start_he_normal():
+    weight = build_backbone(GOLDEN["resnet12"][0]).last_block.convolutions[1][0].weight
+    assert weight.std().item() == pytest.approx((2 / (512 * 9)) ** 0.5, rel=0.01)
+
+
+def test_an_image_too_small_for_four_poolings_is_refused():
+    with pytest.raises(ValueError, match="at least 16 px"):
+        feature_shape(build_backbone(GOLDEN["conv64"][0]), 15)

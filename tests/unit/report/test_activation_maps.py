@@ -1,0 +1,159 @@
+"""Class activation maps: the probabilities against a plain loop, and the four cases."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from fewshot.activation_maps import CASES, Example, Subject, draw_activation_maps, find_examples
+from fewshot.checkpoint import save_network
+from fewshot.data.store import Store, open_store
+from fewshot.errors import ConfigError, DataError
+from fewshot.models.network import Network
+from fewshot.plan import Plan
+
+Make = Callable[..., Plan]
+SMALL: dict[str, Any] = {
+    "dataset": {"name": "fc100", "image_size": 32},
+    "stage1": {
+        "networks": {
+            "small-gap": {"backbone": {"name": "c128f", "widths": [4, 4, 4, 6]}},
+            "r12-gap": {"backbone": {"name": "resnet12", "widths": [4, 4, 4, 6]}},
+            "r12-dense": {"backbone": {"name": "resnet12", "widths": [4, 4, 4, 6]}, "classifier": {"pooling": "dense"}},
+        }
+    },
+}
+
+
+def with_networks(plan: Plan, data_hash: str | None = None) -> Store:
+    """Random networks in the place of the made-up ones."""
+    store = open_store(plan.store_dir)
+    for seed, job in enumerate(plan.networks):
+        torch.manual_seed(seed)
+        network = Network(job.settings, store.num_base, store.image_size, store.mean, store.std).eval()
+        info = {"classes": list("abcd"), "image_size": store.image_size, "data_hash": data_hash or store.data_hash}
+        save_network(network, plan.network_dir(job), info)
+    return store
+
+
+def cosine(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float(a @ b / (a.norm() * b.norm()))
+
+
+def softmax(values: list[float]) -> list[float]:
+    top = max(values)
+    exps = [math.exp(value - top) for value in values]
+    return [value / sum(exps) for value in exps]
+
+
+@pytest.mark.parametrize("query", ["gap", "dense"])
+@pytest.mark.parametrize("prototypes", [True, False])
+def test_judgement_is_the_plain_loop(made_run: Make, query: str, prototypes: bool) -> None:
+    job = made_run(**SMALL).networks[-1]
+    torch.manual_seed(3)
+    network = Network(job.settings, 4, 32)
+    values, truth = torch.randn(5, 4, 6), torch.tensor([0, 1, 2, 2, 1])
+    weights = torch.randn(3, 6) if prototypes else None
+    with torch.inference_mode():
+        predicted, maps = Subject("one", network, query).judge(values, weights, truth)  # type: ignore[arg-type]
+    vectors = network.classifier.weight.detach() if weights is None else weights
+    for i in range(5):
+        places = [softmax([network.scale * cosine(values[i, k], w) for w in vectors]) for k in range(4)]
+        assert maps[i].tolist() == pytest.approx([place[int(truth[i])] for place in places], abs=1e-5)
+        if query == "dense":
+            scores = [sum(place[j] for place in places) for j in range(len(vectors))]
+        else:
+            scores = [cosine(values[i].mean(0), w) for w in vectors]
+        assert int(predicted[i]) == int(np.argmax(scores))
+
+
+def examples(plan: Plan, store: Store, count: int) -> list[Example]:
+    from fewshot.checkpoint import load_network
+
+    pair = [
+        Subject(name, load_network(plan.network_dir(plan.network(name, 0)))[0], "gap" if "gap" in name else "dense")
+        for name in ("r12-gap", "r12-dense")
+    ]
+    return find_examples(store, pair, 2, count)
+
+
+def test_examples_are_what_their_case_says(made_run: Make) -> None:
+    plan = made_run(**SMALL)
+    store = with_networks(plan)
+    found = examples(plan, store, 3)
+    assert len({example.case for example in found}) >= 2
+    for example in found:
+        population, first, second = example.case
+        assert example.row in store.rows("held_out" if population == "base" else "test")
+        assert example.label == store.labels[example.row]
+        assert (example.predictions[0] == example.label, example.predictions[1] == example.label) == (first, second)
+        assert all(values.shape == (2, 2) and 0 <= values.min() <= values.max() <= 1 for values in example.maps)
+    for case in CASES:
+        members = [example for example in found if example.case == case]
+        assert len(members) <= 3
+        assert len({example.row for example in members}) == len(members)
+
+
+def test_the_search_is_the_same_each_time(made_run: Make) -> None:
+    plan = made_run(**SMALL)
+    store = with_networks(plan)
+    first, second = examples(plan, store, 2), examples(plan, store, 2)
+    assert [(example.case, example.row) for example in first] == [(example.case, example.row) for example in second]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_files(made_run: Make, count: int) -> None:
+    plan = made_run(**SMALL, activation_maps={"networks": ["r12-gap", "r12-dense"], "images_per_case": count, "shot": 2})
+    with_networks(plan)
+    draw_activation_maps(plan)
+    folder = plan.results / "figures"
+    with Image.open(folder / "activation_maps.png") as image:
+        assert min(image.size) > 300
+    table = pd.read_csv(folder / "activation_maps.csv")
+    assert list(table.columns) == [
+        "case", "file", "class", "network", "predicted", "right", "height", "width", "probability",
+    ]  # fmt: skip
+    assert set(table["network"]) == {"r12-gap", "r12-dense"}
+    allowed = ["base, both right", "novel, both right", "novel, only r12-dense right", "novel, only r12-gap right"]
+    assert set(table["case"]) <= set(allowed)
+    assert all(len(text.split()) == 4 for text in table["probability"])
+    assert table["file"].str.match(r"image\d+\.png").all()
+    if count == 1:
+        before = [(folder / name).read_bytes() for name in ("activation_maps.png", "activation_maps.csv")]
+        draw_activation_maps(plan)
+        assert [(folder / name).read_bytes() for name in ("activation_maps.png", "activation_maps.csv")] == before
+
+
+def test_too_few_images_leave_panels_empty(made_run: Make) -> None:
+    """Twelve images a class cannot give twelve support images and a query: no novel task, and the file still comes."""
+    plan = made_run(**SMALL, activation_maps={"networks": ["r12-gap", "r12-dense"], "shot": 12})
+    with_networks(plan)
+    draw_activation_maps(plan)
+    table = pd.read_csv(plan.results / "figures" / "activation_maps.csv")
+    assert not table["case"].str.startswith("novel").any()
+
+
+def test_refusals(made_run: Make) -> None:
+    plan = made_run(**SMALL)
+    with_networks(plan, data_hash="other")
+    with pytest.raises(DataError, match="trained on other images"):
+        draw_activation_maps(plan)
+    config = plan.config.model_copy(update={"activation_maps": None})
+    with pytest.raises(ConfigError, match="names no networks for activation maps"):
+        draw_activation_maps(Plan(config))
+
+
+def test_flattened_features_have_no_maps(made_run: Make) -> None:
+    networks = {**SMALL["stage1"]["networks"]}
+    networks["r12-gap"] = {**networks["r12-gap"], "classifier": {"pooling": "flatten"}}
+    tests = [{"networks": ["r12-dense"], "poolings": ["gap/dense"], "shots": [5]}]
+    evaluation = {"shots": [5], "tasks": 5, "queries": 3, "tests": tests}
+    plan = made_run(**{**SMALL, "stage1": {"networks": networks}, "evaluation": evaluation, "stage2": {}})
+    with_networks(plan)
+    with pytest.raises(ConfigError, match="flattened features"):
+        draw_activation_maps(plan)

@@ -1,0 +1,124 @@
+"""What the figures show, and that they do not change by themselves."""
+
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fewshot import drawing
+from fewshot.plan import Plan
+from fewshot.plots import draw_figures, gains_table, published_table, shot_table, training_table
+from fewshot.published import Published, load_published
+from fewshot.results import Row, make_rows, read_settings, read_store
+
+Make = Callable[..., Plan]
+NAMES = {"training_curves", "accuracy_by_shot", "published_vs_measured", "paired_gains"}
+
+
+def rows_of(plan: Plan) -> list[Row]:
+    return make_rows(plan, read_settings(plan), read_store(plan), Published(load_published()))
+
+
+def test_figures_are_the_same_bytes_each_time(made_run: Make) -> None:
+    plan = made_run()
+    draw_figures(plan)
+    folder = plan.results / "figures"
+    first = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert set(first) == {f"{name}.{kind}" for name in NAMES for kind in ("svg", "csv")}
+    draw_figures(plan)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
+    for name in NAMES:
+        text = first[f"{name}.svg"].decode()
+        assert ElementTree.fromstring(text).tag.endswith("svg")
+        assert "<dc:date>" not in text
+
+
+def test_training_curves_table(made_run: Make) -> None:
+    table = training_table(made_run())
+    assert table.groupby(["network", "measure"]).size().to_dict() == {
+        (network, measure): count
+        for network in ("small-gap", "r12-gap", "r12-dense")
+        for measure, count in (("loss", 12), ("accuracy", 12), ("validation_accuracy", 3))
+    }
+    validation = table["measure"] == "validation_accuracy"
+    assert (table.loc[validation, "ci95"] == 0.8).all()
+    assert table.loc[~validation, "ci95"].isna().all()
+
+
+def test_accuracy_by_shot_takes_the_usual_poolings(made_run: Make) -> None:
+    table = shot_table(rows_of(made_run()))
+    assert len(table) == 7  # three networks at two shots, implants at one
+    assert set(table["testing"]) == {"GAP/GAP", "GAP/DC"}
+    assert not table.duplicated(["network", "adaptation", "shot"]).any()
+
+
+def test_published_and_measured(made_run: Make) -> None:
+    table = published_table(rows_of(made_run()))
+    assert list(table["published"]) == [42.04, 41.02, 57.63, 57.05, 56.63]
+    assert table["setting"][0] == "ResNet-12 DC, GAP/DC"
+
+
+def test_gains(made_run: Make) -> None:
+    plan = made_run()
+    table = gains_table(rows_of(plan))
+    assert [(row.comparison, row.population, row.shot) for row in table.itertuples()] == [
+        ("adapted over as trained", "novel", 5),
+        ("dense over GAP training", "base", 5),
+        ("dense over GAP training", "both", 5),
+        ("dense over GAP training", "novel", 1),
+        ("dense over GAP training", "novel", 5),
+    ]
+    folder = plan.results / "evaluations"
+    before = pd.read_parquet(folder / "r12-gap" / "as-trained" / "seed0" / "1shot-gap-gap.parquet")["novel"]
+    after = pd.read_parquet(folder / "r12-dense" / "as-trained" / "seed0" / "1shot-gap-dense.parquet")["novel"]
+    row = table.iloc[3]
+    assert row["difference"] == pytest.approx(np.mean(after - before))
+    assert row["ci95"] == pytest.approx(1.96 * np.std(after - before, ddof=1) / np.sqrt(40))
+    assert row["gain"] == "ResNet-12: DC over GAP"
+
+
+def test_gains_over_seeds(made_run: Make) -> None:
+    plan = made_run(seeds=[0, 1])
+    row = gains_table(rows_of(plan)).iloc[0]
+    differences = []
+    for seed in ("seed0", "seed1"):
+        folder = plan.results / "evaluations" / "r12-dense"
+        before, after = (
+            pd.read_parquet(folder / name / seed / "5shot-gap-dense.parquet")["novel"][:20]
+            for name in ("as-trained", "implants")
+        )
+        differences.append(float((after - before).mean()))
+    assert row["difference"] == pytest.approx(np.mean(differences))
+    assert row["ci95"] == pytest.approx(12.7062 * np.std(differences, ddof=1) / np.sqrt(2))
+
+
+def test_a_figure_without_data_says_so(tmp_path: Path) -> None:
+    empty = pd.DataFrame()
+    training = pd.DataFrame(columns=["network", "seed", "iteration", "measure", "value", "ci95"])
+    with drawing.style():
+        for figure, words in (
+            (drawing.published_vs_measured(empty, "title"), "Nothing is published"),
+            (drawing.paired_gains(empty, "title"), "no two settings"),
+            (drawing.training_curves(training, "title"), "not recorded"),
+        ):
+            assert words in " ".join(text.get_text() for ax in figure.axes for text in ax.texts)
+            drawing.save(figure, tmp_path / "figure.svg")
+
+
+def test_style_leaves_no_trace() -> None:
+    import matplotlib as mpl
+
+    before = mpl.rcParams["axes.facecolor"], mpl.rcParams["svg.hashsalt"]
+    with drawing.style():
+        pass
+    assert (mpl.rcParams["axes.facecolor"], mpl.rcParams["svg.hashsalt"]) == before
+
+
+def test_bilinear_maps() -> None:
+    values = np.array([[0.0, 1.0], [0.0, 1.0]], dtype=np.float32)
+    large = drawing.upsample(values, 4)
+    assert np.allclose(large, [[0, 0.25, 0.75, 1]] * 4)
+    assert np.allclose(drawing.upsample(np.full((1, 1), 0.3, dtype=np.float32), 5), 0.3)

@@ -1,0 +1,140 @@
+"""Which tables a run fills, and what stands in their cells."""
+
+from collections.abc import Callable
+from typing import Any
+
+from fewshot.plan import Plan
+from fewshot.published import Published, load_published
+from fewshot.rendering import Accuracy, Table, as_csv
+from fewshot.results import Row, make_rows, read_settings, read_store
+from fewshot.tables import accuracy_tables
+
+Make = Callable[..., Plan]
+
+MINI: dict[str, Any] = {
+    "dataset": {"name": "miniimagenet", "image_size": 8},
+    "stage1": {
+        "networks": {
+            "gap": {"backbone": {"name": "resnet12"}, "classifier": {"pooling": "gap"}},
+            "dense": {"backbone": {"name": "resnet12"}, "classifier": {"pooling": "dense"}},
+        }
+    },
+    "stage2": {
+        "implants": {"method": "implanting"},
+        "implants-gmp": {"method": "implanting", "support_pooling": "gmp", "query_pooling": "dense"},
+    },
+    "evaluation": {
+        "shots": [5],
+        "tasks": 10,
+        "queries": 3,
+        "tests": [
+            {
+                "networks": ["gap", "dense"],
+                "poolings": ["gmp/gmp", "gmp/dense", "gap/gap", "gap/dense"],
+                "populations": ["novel", "base", "both"],
+            },
+            {"networks": ["dense"], "adaptation": "implants", "poolings": ["gap/gap", "gap/gmp", "gap/dense"]},
+            {"networks": ["dense"], "adaptation": "implants-gmp", "poolings": ["gap/gap", "gap/gmp", "gap/dense"]},
+        ],
+    },
+    "activation_maps": None,
+}
+
+
+def tables(plan: Plan) -> tuple[dict[str, Table], list[Row]]:
+    published = load_published()
+    rows = make_rows(plan, read_settings(plan), read_store(plan), Published(published))
+    return {table.name: table for table in accuracy_tables(plan, rows, published)}, rows
+
+
+def heads(table: Table) -> list[str]:
+    return [column.title for column in table.columns]
+
+
+def text(table: Table, row: int) -> list[str]:
+    return ["" if cell is None else str(cell) for cell in table.rows[row]]
+
+
+def measured(rows: list[Row], network: str, adaptation: str, setting: str, population: str = "novel") -> str:
+    row = next(row for row in rows if row.place == (network, adaptation, setting, population))
+    return f"{row.accuracy:.2f} ± {row.ci95:.2f}"
+
+
+def test_methods_beside_the_paper_then_the_literature(made_run: Make) -> None:
+    found, rows = tables(made_run())
+    table = found["methods"]
+    assert heads(table) == [
+        "method", "backbone", "testing", "1-shot measured", "1-shot published", "5-shot measured", "5-shot published",
+    ]  # fmt: skip
+    assert [row[0] for row in table.rows[:4]] == ["GAP", "GAP", "DC", "DC + IMP"]
+    one, five = (measured(rows, "r12-dense", "as-trained", f"{shot}shot-gap-dense") for shot in (1, 5))
+    assert text(table, 2) == ["DC", "ResNet-12", "GAP / DC", one, "42.04 ± 0.17", five, "57.05 ± 0.16"]
+    assert text(table, 3)[3:5] == ["", ""]  # implants are not tested at 1 shot, and the paper has none
+    assert text(table, 0)[4] == ""  # the paper has no C128F on FC100
+    assert table.reported == 2
+    assert text(table, -1) == ["TADAM †", "ResNet-12", "", "", "40.10 ± 0.40", "", "56.10 ± 0.40"]
+
+
+def test_what_the_run_left_out_of_the_papers_table_is_an_empty_cell(made_run: Make) -> None:
+    found, _ = tables(made_run(**MINI))
+    table = found["methods"]
+    wide = next(row for row in table.rows if row[0] == "DC + WIDE")
+    assert wide[3:] == [None, Accuracy(78.25, 0.14)]
+    assert [row[0] for row in table.rows].count("GAP") == 1
+
+
+def test_shape_of_table_1(made_run: Make) -> None:
+    found, rows = tables(made_run())
+    table = found["stage1"]
+    assert [row[:2] for row in table.rows] == [["C128F", "GAP"], ["ResNet-12", "GAP"], ["ResNet-12", "DC"]]
+    assert text(table, 2)[2] == measured(rows, "r12-dense", "as-trained", "1shot-gmp-gmp")
+
+
+def test_shape_of_table_2(made_run: Make) -> None:
+    found, rows = tables(made_run(**MINI))
+    table = found["poolings"]
+    assert heads(table)[4:] == [
+        f"{pair} {kind}" for pair in ("GMP / GMP", "GMP / DC", "GAP / GAP", "GAP / DC") for kind in ("measured", "published")
+    ]
+    assert [(row[0], row[3]) for row in table.rows] == [(m, p) for m in ("GAP", "DC") for p in ("base", "novel", "both")]
+    both = text(table, 5)
+    assert both[4] == measured(rows, "dense", "as-trained", "5shot-gmp-gmp", "both")
+    assert both[5::2] == ["42.45 ± 0.07", "57.98 ± 0.10", "67.53 ± 0.10", "67.78 ± 0.10"]
+
+
+def test_shape_of_table_3(made_run: Make) -> None:
+    found, rows = tables(made_run(**MINI))
+    table = found["stage2_poolings"]
+    assert heads(table)[3:5] == ["stage 2 support", "stage 2 queries"]
+    assert [row[3:5] for row in table.rows] == [["GAP", "GAP"], ["GMP", "DC"]]
+    assert heads(table)[5::2] == ["GAP / GAP measured", "GAP / DC measured", "GAP / GMP measured"]
+    assert text(table, 1)[5] == measured(rows, "dense", "implants-gmp", "5shot-gap-gap")
+    assert text(table, 1)[6::2] == ["79.06 ± 0.19", "79.15 ± 0.19", "79.37 ± 0.18"]
+
+
+def test_later_work_is_marked_like_for_like_or_not(made_run: Make) -> None:
+    found, _ = tables(made_run())
+    table, wide = found["references"], "ResNet-12, 64-160-320-640"
+    rows = {(row[0], row[2], row[1]): text(table, i) for i, row in enumerate(table.rows)}
+    assert rows["RFS-simple", "inductive", wide][3:6] == ["42.60", "59.10", "yes"]
+    assert rows["DeepEMD", "inductive", wide][5] == "no"
+    assert rows["EASY, 3 networks", "transductive", "3 x resnet12"][5] == "no"
+
+
+def test_a_set_without_published_numbers_has_no_columns_for_them(made_run: Make) -> None:
+    found, _ = tables(made_run(dataset={"name": "glyphs", "image_size": 16}))
+    assert "references" not in found
+    assert heads(found["methods"])[3:] == ["1-shot measured", "5-shot measured"]
+    assert "Nothing is published" in found["methods"].caption
+
+
+def test_an_ordinary_run_has_no_table_3(made_run: Make) -> None:
+    found, _ = tables(made_run())
+    assert "stage2_poolings" not in found
+
+
+def test_csv_has_numbers(made_run: Make) -> None:
+    found, _ = tables(made_run())
+    lines = as_csv(found["methods"]).splitlines()
+    assert lines[0].startswith("method,backbone,testing,1-shot measured,1-shot measured ci95,1-shot published,")
+    assert lines[-1] == "TADAM †,ResNet-12,,,,40.10,0.40,,,56.10,0.40"

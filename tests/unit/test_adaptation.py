@@ -1,0 +1,76 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from fewshot import adaptation, episodes, training
+from fewshot.checkpoint import load_network
+from fewshot.errors import DataError
+from fewshot.methods import implanting
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def world(tiny_store, tiny_config, tmp_path_factory):
+    from fewshot.plan import Plan
+
+    folder = tmp_path_factory.mktemp("net")
+    job = Plan(tiny_config).adaptations[0]
+    training.train(tiny_store, job.network, folder / "seed0", CPU)
+    network, info = load_network(folder / "seed0")
+    return network, info["sha256"], tiny_store, episodes.draw(tiny_store, job.episodes), job
+
+
+def test_the_folder_holds_every_tasks_channels_support_first(world, tmp_path):
+    network, sha256, store, tasks, job = world
+    adaptation.adapt(*world, tmp_path / "out")
+    features = adaptation.load_adapted(tmp_path / "out", sha256, tasks)
+    assert features.shape == (10, 3 * (2 + 5), 1, 2)
+    assert features.dtype == np.float16
+    for t in (0, 9):
+        images = np.concatenate([tasks.support[t].ravel(), tasks.query[t].ravel()])
+        stream = implanting.frozen_stream(network, store.images[images])
+        implants, statistics = implanting.train_implants(
+            stream, torch.arange(6).view(1, 3, 2), [t], job.settings, job.network.seed
+        )
+        with torch.no_grad():
+            expected = implants(stream.take(torch.arange(21)[None]), statistics)[0]
+        np.testing.assert_allclose(features[t].astype(np.float32), expected.numpy(), atol=5e-3)
+    record = json.loads((tmp_path / "out/adapt.json").read_text())
+    curve = [json.loads(line) for line in (tmp_path / "out/metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in curve] == [1, 2, 3]
+    assert record["loss_first"] == curve[0]["loss"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_killed_adaptation_goes_on_to_the_same_bytes(world, tmp_path, monkeypatch):
+    monkeypatch.setattr(adaptation, "CHUNK", {"cpu": 4})
+    adaptation.adapt(*world, tmp_path / "whole")
+    calls, train_implants = [], implanting.train_implants
+
+    def killed(*args):
+        calls.append(args[2])
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return train_implants(*args)
+
+    monkeypatch.setattr(adaptation, "train_implants", killed)
+    with pytest.raises(KeyboardInterrupt):
+        adaptation.adapt(*world, tmp_path / "broken")
+    assert not (tmp_path / "broken").exists()
+    adaptation.adapt(*world, tmp_path / "broken")
+    assert calls == [[0, 1, 2, 3], [4, 5, 6, 7], [4, 5, 6, 7], [8, 9]], "finished tasks are not done again"
+    for name in ("features.npy", "metrics.jsonl"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "broken" / name).read_bytes()
+
+
+def test_foreign_and_damaged_folders_are_refused(world, tmp_path):
+    _, sha256, _, tasks, _ = world
+    adaptation.adapt(*world, tmp_path / "out")
+    with pytest.raises(DataError, match="another network or other tasks"):
+        adaptation.load_adapted(tmp_path / "out", "0" * 64, tasks)
+    (tmp_path / "out/features.npy").write_bytes(b"short")
+    with pytest.raises(DataError, match="damaged"):
+        adaptation.load_adapted(tmp_path / "out", sha256, tasks)

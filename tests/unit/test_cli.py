@@ -1,0 +1,53 @@
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from fewshot.cli import app
+from fewshot.plan import Plan
+
+runner = CliRunner()
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, tiny_config):
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.yaml").write_text(yaml.safe_dump(tiny_config.as_dict()))
+    Path("config").mkdir()
+    shutil.copy(ROOT / "config/published.csv", "config")
+    return tmp_path
+
+
+def test_help_names_the_arrows():
+    out = runner.invoke(app, ["--help"]).output
+    for command in ("prepare", "episodes", "train", "extract", "adapt", "evaluate", "assemble", "run", "schema"):
+        assert command in out
+
+
+def test_the_whole_run_without_snakemake(here, tiny_plan: Plan):
+    result = runner.invoke(app, ["run", "tiny.yaml", "--threads", "1"], catch_exceptions=False)
+    assert result.exit_code == 0
+    for job in tiny_plan.evaluations:
+        record = json.loads((tiny_plan.evaluation_dir(job) / "settings.json").read_text())
+        for setting in record["settings"]:
+            table = pd.read_parquet(tiny_plan.evaluation_dir(job) / f"{setting['key']}.parquet")
+            assert len(table) == setting["tasks"]
+            assert set(table.columns) == {"task", *setting["populations"]}
+    summary = pd.read_csv(tiny_plan.results / "summary.csv")
+    assert len(summary) == 2 * 3 + 2 + 1
+    assert summary.loc[summary["population"] == "novel", "run_key"].is_unique
+    before = {path: path.stat().st_mtime_ns for path in tiny_plan.resources.rglob("*") if path.is_file()}
+    assert runner.invoke(app, ["run", "tiny.yaml"], catch_exceptions=False).exit_code == 0
+    after = {path: path.stat().st_mtime_ns for path in tiny_plan.resources.rglob("*") if path.is_file()}
+    assert after == before, "a second call keeps what is there"
+
+
+def test_mistakes_are_one_line(here, capfd):
+    assert runner.invoke(app, ["train", "missing.yaml"]).exit_code == 1
+    assert runner.invoke(app, ["train", "tiny.yaml"]).exit_code == 1  # no store yet
+    assert runner.invoke(app, ["train", "tiny.yaml", "--network", "vgg"]).exit_code == 1

@@ -1,0 +1,116 @@
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fewshot.config import load, merge, parse
+from fewshot.errors import ConfigError
+
+GOOD: dict[str, Any] = {
+    "run": "a-run",
+    "dataset": {"name": "glyphs"},
+    "stage1": {
+        "training": {"iterations": 10, "optimizer": {"lr": 0.2, "momentum": 0.5}},
+        "networks": {
+            "gap": {"backbone": {"name": "c128f"}},
+            "dense": {
+                "backbone": {"name": "resnet12"},
+                "classifier": {"pooling": "dense"},
+                "training": {"optimizer": {"lr": 0.3}},
+            },
+        },
+    },
+    "stage2": {"implants": {"method": "implanting"}},
+    "evaluation": {"tests": [{"networks": ["gap"]}]},
+}
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    data = copy.deepcopy(GOOD)
+    *parents, last = path.split(".")
+    node: Any = data
+    for key in parents:
+        node = node[int(key)] if isinstance(node, list) else node.setdefault(key, {})
+    node[int(last) if isinstance(node, list) else last] = value
+    return data
+
+
+def test_a_networks_training_is_laid_over_the_shared_one_at_every_depth():
+    networks = parse(GOOD).stage1.networks
+    assert networks["gap"].training.optimizer.lr == 0.2
+    assert networks["dense"].training.optimizer.lr == 0.3
+    assert networks["dense"].training.optimizer.momentum == 0.5
+    assert networks["dense"].training.iterations == 10
+
+
+BAD = [
+    ("datset", 1, r"datset: unknown key"),
+    ("dataset.sise", 1, r"dataset\.glyphs\.sise: unknown key"),
+    ("stage1.networks.gap.training", {"iteratons": 3}, r"stage1\.networks\.gap\.training\.iteratons: unknown key"),
+    ("stage1.training.learning_rate", 1, r"learning_rate: unknown key"),
+    ("dataset.name", "imagenet", r"dataset: .*imagenet"),
+    ("run", "A run", r"run: "),
+    ("device", "gpu", r"device: "),
+    ("seeds", [0, 0], "seeds must differ"),
+    ("seeds", [], "seeds: "),
+    ("dataset.held_out", 1.5, r"held_out: "),
+    ("dataset.hashes", {"a.tar": "sha256:12"}, r"must be 'sha256:<64 hex digits>'"),
+    ("stage1.training.optimizer.lr", float("nan"), r"lr: "),
+    ("stage1.training.validation", {"every": 0}, "keep: best needs validation"),
+    ("stage1.training.schedule", {"milestones": [0.5]}, "one factor for each"),
+    ("evaluation.tests.0.networks", ["gpa"], r"names the network 'gpa'; stage1\.networks has gap, dense"),
+    ("evaluation.tests.0.poolings", ["dense/gap"], r"poolings"),
+    ("evaluation.tests.0.shots", [3], r"asks for shots \[3\]; add them to evaluation\.shots"),
+    ("evaluation.tests.0.tasks", 99_999, "asks for 99999 tasks"),
+    ("evaluation.tests.0", {"networks": ["dense"], "adaptation": "x", "shots": [5]}, "stage2 has implants"),
+    ("evaluation.tests.0", {"networks": ["dense"], "adaptation": "implants"}, "at least two support images"),
+    ("evaluation.tests.0", {"networks": ["gap"], "adaptation": "implants", "shots": [5]}, "is a c128f"),
+    ("activation_maps", {"networks": ["gap", "x"]}, "activation_maps names the network 'x'"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "message"), BAD)
+def test_bad_settings_are_refused_in_one_line_with_their_key(path, value, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        parse(changed(path, value))
+    assert "\n" not in str(caught.value)
+
+
+def test_base_and_both_need_held_out_images():
+    data = changed("evaluation.tests.0.populations", ["novel", "both"])
+    assert parse(data)
+    data["dataset"]["held_out"] = 0
+    with pytest.raises(ConfigError, match=r"set dataset\.held_out above 0"):
+        parse(data)
+
+
+def test_files_that_are_missing_or_not_yaml_are_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"x\.yaml: no such config file"):
+        load(tmp_path / "x.yaml")
+    for text in ("a: [", "- 1"):
+        (tmp_path / "y.yaml").write_text(text)
+        with pytest.raises(ConfigError, match=r"y\.yaml"):
+            load(tmp_path / "y.yaml")
+
+
+def test_keys_tell_settings_apart_but_not_how_often_they_report():
+    gap = parse(GOOD).stage1.networks["gap"]
+    assert gap.key() == parse(copy.deepcopy(GOOD)).stage1.networks["gap"].key()
+    assert parse(changed("stage1.training.log_every", 7)).stage1.networks["gap"].key() == gap.key()
+    assert parse(changed("stage1.training.batch_size", 7)).stage1.networks["gap"].key() != gap.key()
+
+
+trees = st.recursive(st.integers(), lambda inner: st.dictionaries(st.sampled_from("abcd"), inner, max_size=3), max_leaves=8)
+
+
+@given(st.dictionaries(st.sampled_from("abcd"), trees), st.dictionaries(st.sampled_from("abcd"), trees))
+def test_merge_lays_one_tree_over_another(base, over):
+    merged = merge(base, over)
+    assert merge(merged, over) == merged
+    assert merge(base, {}) == base
+    assert set(merged) == set(base) | set(over)
+    for key, value in over.items():
+        if not isinstance(value, dict):
+            assert merged[key] == value

@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fewshot import episodes
+from fewshot.errors import ConfigError, DataError
+from fewshot.plan import EpisodeJob
+
+
+def classes(count, images, start=1000):
+    return [np.arange(start + 100 * c, start + 100 * c + images) for c in range(count)]
+
+
+@settings(max_examples=30, deadline=None)
+@given(way=st.integers(2, 5), shot=st.integers(1, 5), queries=st.integers(1, 5), seed=st.integers(0, 1000))
+def test_tasks_are_what_they_should_be(way, shot, queries, seed):
+    rows = classes(6, 12)
+    held_out = np.arange(50)
+    support, query, base = episodes.draw_tasks(rows, held_out, way, shot, queries, 40, seed)
+    assert support.shape == (40, way, shot)
+    assert query.shape == (40, way, queries)
+    assert base.shape == (40, way * queries)
+    owner = {row: c for c, members in enumerate(rows) for row in members}
+    for t in range(40):
+        drawn = [{owner[row] for row in [*support[t, j], *query[t, j]]} for j in range(way)]
+        assert all(len(one) == 1 for one in drawn), "a row of a task holds images of one class"
+        assert len(set.union(*drawn)) == way, "classes of a task differ"
+        images = [*support[t].ravel(), *query[t].ravel()]
+        assert len(set(images)) == len(images), "no image twice"
+    assert np.isin(base, held_out).all()
+
+
+def test_the_first_tasks_are_the_same_however_many_are_drawn():
+    few = episodes.draw_tasks(classes(8, 20), np.arange(9), 5, 2, 3, 260, 7)
+    many = episodes.draw_tasks(classes(8, 20), np.arange(9), 5, 2, 3, 700, 7)
+    for a, b in zip(few, many, strict=True):
+        np.testing.assert_array_equal(a, b[:260])
+    other = episodes.draw_tasks(classes(8, 20), np.arange(9), 5, 2, 3, 260, 8)
+    assert not np.array_equal(few[0], other[0])
+
+
+def test_classes_and_images_are_drawn_uniformly():
+    support, query, _ = episodes.draw_tasks(classes(6, 10, start=0), np.arange(0), 3, 1, 2, 4000, 0)
+    drawn = np.concatenate([support.reshape(-1), query.reshape(-1)])
+    counts = np.unique(drawn, return_counts=True)[1]
+    assert len(counts) == 60
+    expected = 4000 * 3 * 3 / 60
+    assert np.abs(counts - expected).max() < 6 * np.sqrt(expected)
+
+
+def test_classes_of_unequal_size_never_give_an_image_that_is_not_there():
+    rows = [np.arange(0, 5), np.arange(10, 30), np.arange(40, 47)]
+    support, query, base = episodes.draw_tasks(rows, np.arange(0), 3, 2, 3, 300, 0)
+    assert (support >= 0).all()
+    assert (query >= 0).all()
+    assert base.shape == (300, 0)
+
+
+def test_too_few_classes_or_images_are_refused():
+    with pytest.raises(ConfigError, match=r"evaluation\.way is 5, but there are only 4 classes"):
+        episodes.draw_tasks(classes(4, 20), np.arange(0), 5, 1, 1, 10, 0)
+    with pytest.raises(ConfigError, match="only 6 images; tasks need 2 support and 5 query"):
+        episodes.draw_tasks(classes(5, 6), np.arange(0), 5, 2, 5, 10, 0)
+
+
+JOB = EpisodeJob(way=3, shot=2, queries=5, tasks=30, part="test", seed=0)
+
+
+def test_file_round_trip_and_hash(tiny_store, tmp_path):
+    drawn = episodes.draw(tiny_store, JOB)
+    episodes.save(drawn, tmp_path / "e.npz")
+    loaded = episodes.load(tmp_path / "e.npz", tiny_store)
+    for name in ("support", "query", "base"):
+        np.testing.assert_array_equal(getattr(loaded, name), getattr(drawn, name))
+    assert loaded.meta == drawn.meta
+    assert drawn.hash == episodes.draw(tiny_store, JOB).hash
+    parts = tiny_store.classes["part"].to_numpy()[tiny_store.labels]
+    assert (parts[drawn.support] == "test").all()
+    assert (parts[drawn.base] == "base").all()
+    assert tiny_store.held_out[drawn.base].all()
+
+
+def test_a_damaged_missing_or_foreign_file_is_named(tiny_store, tmp_path):
+    path = tmp_path / "e.npz"
+    with pytest.raises(DataError, match=r"e\.npz: no such episode file"):
+        episodes.load(path)
+    drawn = episodes.draw(tiny_store, JOB)
+    episodes.save(episodes.Episodes(drawn.support[::-1].copy(), drawn.query, drawn.base, drawn.meta), path)
+    with pytest.raises(DataError, match="its hash does not fit"):
+        episodes.load(path)
+    episodes.save(episodes.Episodes(drawn.support, drawn.query, drawn.base, drawn.meta | {"data_hash": "x"}), path)
+    with pytest.raises(DataError, match="drawn on other images"):
+        episodes.load(path, tiny_store)
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DataError, match="not a readable episode file"):
+        episodes.load(path)

@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+import torch
+
+from fewshot import features
+from fewshot.checkpoint import load_network, save_network
+from fewshot.config import NetworkSettings
+from fewshot.errors import DataError
+from fewshot.models.heads import locations
+from fewshot.models.network import Network
+
+
+@pytest.fixture
+def trained(tmp_path, tiny_store):
+    torch.manual_seed(0)
+    settings = NetworkSettings.model_validate({"backbone": {"name": "c128f", "widths": [4, 4, 8, 8]}})
+    network = Network(settings, tiny_store.num_base, tiny_store.image_size, tiny_store.mean, tiny_store.std)
+    names = list(tiny_store.classes["name"][: tiny_store.num_base])
+    save_network(network, tmp_path / "net", {"classes": names, "image_size": 16, "name": "n"})
+    return load_network(tmp_path / "net")
+
+
+def test_features_are_the_networks_feature_maps_by_location(trained, tiny_store, tmp_path):
+    network, info = trained
+    features.extract(network, info, tiny_store, ["test", "held_out"], tmp_path / "f")
+    table = features.load(tmp_path / "f", info["sha256"])
+    expected_rows = np.sort(np.concatenate([tiny_store.rows("test"), tiny_store.rows("held_out")]))
+    np.testing.assert_array_equal(table.rows, expected_rows)
+    some = table.rows[[3, 40]]
+    with torch.no_grad():
+        batch = network.normalise(torch.from_numpy(np.array(tiny_store.images[some])))
+        expected = locations(network(batch)).numpy()
+    np.testing.assert_allclose(table.values[table.index(some)], expected, atol=1e-5)
+
+
+def test_batches_do_not_change_the_result(trained, tiny_store, monkeypatch):
+    network, _ = trained
+    whole = features.compute(network, tiny_store.images[:50], progress=False)
+    monkeypatch.setattr(features, "BATCH", 7)
+    torch.testing.assert_close(features.compute(network, tiny_store.images[:50], progress=False), whole, atol=1e-5, rtol=1e-4)
+
+
+def test_rows_without_features_and_foreign_features_are_refused(trained, tiny_store, tmp_path):
+    network, info = trained
+    features.extract(network, info, tiny_store, ["test"], tmp_path / "f")
+    table = features.load(tmp_path / "f")
+    with pytest.raises(DataError, match="no features"):
+        table.index(tiny_store.rows("base")[:2])
+    with pytest.raises(DataError, match="another network"):
+        features.load(tmp_path / "f", "0" * 64)
+    (tmp_path / "f/features.npy").write_bytes(b"x")
+    with pytest.raises(DataError, match="damaged"):
+        features.load(tmp_path / "f")
+
+
+def test_another_image_size_is_refused(trained, tiny_store, tmp_path):
+    network, info = trained
+    with pytest.raises(DataError, match="takes 84 px images"):
+        features.extract(network, info | {"image_size": 84}, tiny_store, ["test"], tmp_path / "f")
+
+
+def test_a_network_that_gives_no_numbers_is_refused(trained, tiny_store, tmp_path):
+    network, info = trained
+    with torch.no_grad():
+        network.backbone.convolutions[0][0].weight.fill_(float("nan"))
+    with pytest.raises(DataError, match="not finite"):
+        features.extract(network, info, tiny_store, ["test"], tmp_path / "f")
+    assert not (tmp_path / "f").exists()

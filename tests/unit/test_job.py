@@ -1,0 +1,37 @@
+import logging
+import sys
+
+import pytest
+
+from fewshot.errors import FewshotError
+from fewshot.job import job
+
+
+def test_everything_said_goes_to_the_log(tmp_path, tiny_config, capsys):
+    with job(tiny_config.as_dict(), str(tmp_path / "logs/a.log")) as plan:
+        logging.getLogger("x").info("spoken")
+        print("progress", file=sys.stderr)
+    assert plan.config.run == "tiny"
+    text = (tmp_path / "logs/a.log").read_text()
+    assert "spoken" in text
+    assert "progress" in text
+    assert "spoken" in capsys.readouterr().err
+
+
+def test_a_users_mistake_is_one_line_and_status_1(tmp_path, tiny_config):
+    with pytest.raises(SystemExit) as caught, job(tiny_config.as_dict(), str(tmp_path / "a.log")):
+        raise FewshotError("thing: cure")
+    assert caught.value.code == 1
+    assert (tmp_path / "a.log").read_text() == "error: thing: cure\n"
+
+
+def test_a_mistake_in_the_config_too(tmp_path, tiny_config):
+    bad = tiny_config.as_dict() | {"devise": 1}
+    with pytest.raises(SystemExit), job(bad, str(tmp_path / "a.log")):
+        pass
+    assert "devise: unknown key" in (tmp_path / "a.log").read_text()
+
+
+def test_a_fault_of_ours_keeps_its_traceback(tmp_path, tiny_config):
+    with pytest.raises(ZeroDivisionError), job(tiny_config.as_dict(), str(tmp_path / "a.log")):
+        _ = 1 / 0

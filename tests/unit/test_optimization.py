@@ -1,0 +1,37 @@
+import pytest
+import torch
+
+from fewshot.config import NetworkSettings, OptimizerSettings, ScheduleSettings
+from fewshot.models.network import Network
+from fewshot.optimization import build_optimizer, generator, learning_rate_factor
+
+
+def test_steps_are_the_table_of_the_recipe():
+    schedule = ScheduleSettings()
+    at = {t: learning_rate_factor(schedule, t, 60) for t in (0, 19, 20, 39, 40, 49, 50, 59)}
+    assert at == {0: 1, 19: 1, 20: 0.06, 39: 0.06, 40: 0.012, 49: 0.012, 50: 0.0024, 59: 0.0024}
+
+
+def test_cosine_constant_and_warmup():
+    assert learning_rate_factor(ScheduleSettings(kind="cosine"), 50, 100) == pytest.approx(0.5)
+    constant = ScheduleSettings(kind="constant", warmup=4)
+    assert [learning_rate_factor(constant, t, 100) for t in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
+
+
+def test_generators_are_independent_streams():
+    draws = {tuple(torch.rand(3, generator=generator(*n)).tolist()) for n in [(0, 1, 2), (0, 2, 1), (0, 1, 3), (1, 1, 2)]}
+    assert len(draws) == 4
+    assert torch.equal(torch.rand(3, generator=generator(0, 1)), torch.rand(3, generator=generator(0, 1)))
+
+
+@pytest.mark.parametrize(("name", "kind"), [("sgd", "SGD"), ("adam", "Adam"), ("adamw", "AdamW"), ("rmsprop", "RMSprop")])
+def test_every_optimizer_gets_its_settings(name, kind):
+    network = Network(NetworkSettings.model_validate({"backbone": {"name": "conv64"}}), 3, 32)
+    network.classifier.scale.requires_grad_(False)
+    optimizer = build_optimizer(OptimizerSettings(name=name, lr=0.3, weight_decay=0.02), network, fused=False)
+    assert type(optimizer).__name__ == kind
+    group = optimizer.param_groups[0]
+    assert (group["lr"], group["weight_decay"]) == (0.3, 0.02)
+    assert not any(parameter is network.classifier.scale for parameter in group["params"])
+    if name == "sgd":
+        assert group["nesterov"]

@@ -1,0 +1,69 @@
+import pytest
+
+from fewshot.errors import ConfigError
+from fewshot.plan import AS_TRAINED, Plan
+
+
+def test_jobs_of_the_tiny_run(tiny_plan):
+    assert [job.name for job in tiny_plan.networks] == ["c128f-gap", "resnet12-dense"]
+    assert [(job.network.name, job.adaptation) for job in tiny_plan.evaluations] == [
+        ("c128f-gap", AS_TRAINED), ("resnet12-dense", AS_TRAINED), ("resnet12-dense", "implants"),
+    ]  # fmt: skip
+    (adaptation,) = tiny_plan.adaptations
+    assert (adaptation.tasks, adaptation.episodes.shot, adaptation.episodes.tasks) == (10, 2, 30)
+
+
+def test_a_setting_named_twice_is_evaluated_once_for_all_its_populations(tiny_config):
+    blocks = tiny_config.evaluation.tests
+    again = blocks[0].model_copy(update={"populations": ("novel",), "shots": (2,)})
+    evaluation = tiny_config.evaluation.model_copy(update={"tests": (again, *blocks)})
+    plan = Plan(tiny_config.model_copy(update={"evaluation": evaluation}))
+    keys = [setting.key for setting in plan.evaluations[0].settings]
+    assert keys == ["2shot-gap-gap", "1shot-gap-gap"]
+    assert plan.evaluations[0].settings[0].populations == ("novel", "base", "both")
+
+
+def test_every_seed_is_a_job_of_its_own(tiny_config):
+    plan = Plan(tiny_config.model_copy(update={"seeds": (0, 5)}))
+    assert len(plan.networks) == 4
+    assert len({plan.network_dir(job) for job in plan.networks}) == 4
+    assert len({plan.evaluation_dir(job) for job in plan.evaluations}) == 6
+
+
+def test_paths_of_different_settings_differ_and_those_of_equal_ones_are_shared_by_runs(tiny_config):
+    plan = Plan(tiny_config)
+    renamed = Plan(tiny_config.model_copy(update={"run": "other"}))
+    assert plan.network_dir(plan.networks[0]) == renamed.network_dir(renamed.networks[0])
+    assert plan.results != renamed.results
+    larger = Plan(tiny_config.model_copy(update={"dataset": tiny_config.dataset.model_copy(update={"seed": 1})}))
+    assert larger.store != plan.store
+
+
+def test_names_that_no_run_defines_are_refused_with_those_that_exist(tiny_plan):
+    network = tiny_plan.networks[1]
+    for look_up, known in [
+        (lambda: tiny_plan.network("vgg", 0), "c128f-gap-"),
+        (lambda: tiny_plan.network("c128f-gap", 3), "seed 0"),
+        (lambda: tiny_plan.select("vgg"), "c128f-gap, resnet12-dense"),
+        (lambda: tiny_plan.adaptation(network, "x", "y"), "implants-"),
+        (lambda: tiny_plan.evaluation(network, "x"), "resnet12-dense/implants"),
+        (lambda: tiny_plan.episode_file("x"), "test-3way-1shot"),
+        (lambda: tiny_plan.check(store="x"), "glyphs-16px-"),
+        (lambda: tiny_plan.check(run="x"), "tiny"),
+    ]:
+        with pytest.raises(ConfigError, match=known):
+            look_up()
+
+
+def test_look_ups_find_what_they_name(tiny_plan):
+    for job in tiny_plan.networks:
+        assert tiny_plan.network(job.key, job.seed) is job
+        assert tiny_plan.network(job.name, job.seed) is job
+    for adaptation in tiny_plan.adaptations:
+        assert tiny_plan.adaptation(adaptation.network, adaptation.key, adaptation.episodes.key) is adaptation
+
+
+def test_the_identity_of_a_row_changes_with_what_determines_it(tiny_plan):
+    first, second = tiny_plan.evaluations[1:]
+    assert tiny_plan.identity(first, first.settings[1]) != tiny_plan.identity(second, second.settings[0])
+    assert tiny_plan.identity(first, first.settings[0]) != tiny_plan.identity(first, first.settings[1])

@@ -1,0 +1,128 @@
+"""Provenance: what a hash of sources sees and what it does not, and how a revision is told."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fewshot import provenance
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package of the same name, in which a test may write what it likes."""
+    root = tmp_path / "fewshot"
+    (root / "methods").mkdir(parents=True)
+    for name, text in {
+        "__init__.py": "__version__ = '1'\n",
+        "methods/__init__.py": "",
+        "methods/one.py": "from fewshot.methods import shared\n",
+        "methods/two.py": "from . import shared\n",
+        "methods/shared.py": "import math\nfrom fewshot.errors import Error\nVALUE = 1\n",
+        "errors.py": "class Error(Exception): pass\n",
+        "late.py": "def f():\n    from .methods.one import shared\n    import fewshot.methods.two\n",
+        "alone.py": "VALUE = 1\n",
+    }.items():
+        (root / name).write_text(text)
+    monkeypatch.setattr(provenance, "ROOT", root)
+    provenance._parsed.cache_clear()
+    yield root
+    provenance._parsed.cache_clear()
+
+
+def _hash(*modules: str, **arguments) -> str:
+    provenance._parsed.cache_clear()
+    return provenance.source_hash(*(f"fewshot.{name}" for name in modules), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("edited", "changed"),
+    [
+        ("methods/shared.py", {"methods.one", "methods.two", "late"}),
+        ("methods/one.py", {"methods.one", "late"}),
+        ("methods/two.py", {"methods.two", "late"}),
+        ("methods/__init__.py", {"methods.one", "methods.two", "late"}),
+        ("alone.py", {"alone"}),
+        ("errors.py", set()),  # reaches jobs as settings
+        ("__init__.py", set()),
+    ],
+)
+def test_an_edit_changes_the_hash_of_those_who_import_it(package, edited, changed):
+    names = ["methods.one", "methods.two", "late", "alone"]
+    before = {name: _hash(name) for name in names}
+    (package / edited).write_text((package / edited).read_text() + "MORE = 2\n")
+    assert {name for name in names if _hash(name) != before[name]} == changed
+
+
+@pytest.mark.parametrize(
+    "text", ['"""Module."""\nVALUE = 1\n', "# a comment\nVALUE   =  1\n", "\n\n'text'\nVALUE = 1  # why\n"]
+)
+def test_words_and_layout_do_not_count(package, text):
+    before = _hash("alone")
+    (package / "alone.py").write_text(text)
+    assert _hash("alone") == before
+
+
+def test_docstrings_of_functions_and_classes_do_not_count(package):
+    text = 'class A:\n    """{0}"""\n    def f(self):\n        """{0}"""\n        return "{1}"\n'
+    hashes = []
+    for words in (("a", "x"), ("b", "x"), ("b", "y")):
+        (package / "alone.py").write_text(text.format(*words))
+        hashes.append(_hash("alone"))
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_modules_left_out_are_not_followed(package):
+    before = _hash("late", without=["fewshot.methods.two"])
+    (package / "methods/two.py").write_text("CHANGED = True\n")
+    assert _hash("late", without=["fewshot.methods.two"]) == before
+
+
+def test_an_unknown_module_is_an_error(package):
+    with pytest.raises(ModuleNotFoundError, match=r"fewshot\.nothing"):
+        _hash("nothing")
+
+
+def test_hashing_imports_neither_torch_nor_the_module():
+    code = (
+        "import sys; from fewshot.provenance import source_hash; source_hash('fewshot.training');"
+        "print(sorted({'torch', 'numpy', 'mlflow', 'fewshot.training'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def _git(folder: Path, *arguments: str) -> None:
+    identity = ["-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", "-C", folder, *identity, *arguments], check=True, capture_output=True)
+
+
+def test_git_revision(tmp_path):
+    assert provenance.git_revision(tmp_path) == "unknown"
+    _git(tmp_path, "init")
+    assert provenance.git_revision(tmp_path) == "unknown"  # nothing committed
+    (tmp_path / "file").write_text("1")
+    _git(tmp_path, "add", "file")
+    _git(tmp_path, "commit", "-m", "one")
+    revision = provenance.git_revision(tmp_path)
+    assert len(revision) == 40
+    assert set(revision) <= set("0123456789abcdef")
+    (tmp_path / "untracked").write_text("1")
+    assert provenance.git_revision(tmp_path) == revision
+    (tmp_path / "file").write_text("2")
+    assert provenance.git_revision(tmp_path) == revision + "-dirty"
+
+
+def test_git_revision_without_git(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert provenance.git_revision() == "unknown"
+
+
+def test_versions_and_device():
+    assert set(provenance.versions()) == {"python", "fewshot", "torch", "torchvision", "numpy"}
+    assert provenance.versions()["torch"] != "none"
+    words = provenance.device_words("cpu")
+    assert words.startswith("CPU (")
+    assert words.endswith(" cores)")
+    assert "\n" not in words

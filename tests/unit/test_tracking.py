@@ -1,0 +1,168 @@
+"""Tracking: what reaches MLflow from a run's files, once, however often a job is tracked."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from fewshot import tracking
+from fewshot.config import parse
+from fewshot.errors import DataError
+from fewshot.plan import Plan
+from fewshot.records import curve, flattened, network_run_key
+
+CONFIG = {
+    "run": "small",
+    "title": "A run",
+    "notes": ["Drawn."],
+    "dataset": {"name": "glyphs"},
+    "stage1": {"networks": {"dense": {"backbone": {"name": "resnet12"}, "classifier": {"pooling": "dense"}}}},
+    "stage2": {"implants": {"method": "implanting"}},
+    "evaluation": {
+        "shots": [5],
+        "tests": [
+            {"networks": ["dense"], "poolings": ["gap/dense"], "populations": ["novel", "base"]},
+            {"networks": ["dense"], "adaptation": "implants"},
+        ],
+    },
+}
+ORIGIN = {"git_revision": "abc", "device": "CPU", "versions": {"torch": "2"}}
+
+
+def _write_json(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))
+
+
+@pytest.fixture
+def plan(tmp_path, monkeypatch):
+    """A finished run's small files, in a working directory of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    plan = Plan(parse(CONFIG))
+    (network,) = plan.networks
+    folder = plan.network_dir(network)
+    model = {
+        "network": network.settings.as_dict(), "name": "dense", "seed": 0, "image_size": 32, "data_hash": "d", "iteration": 4,
+        "validation": {"accuracy": 50.0, "ci95": 1.0, "iteration": 4}, "parameters": 10, "seconds": 2.5, **ORIGIN,
+    }  # fmt: skip
+    _write_json(folder / "model.json", model)
+    lines = [{"iteration": step, "loss": 1 / step, "accuracy": 10.0 * step} for step in (1, 2, 3, 4)]
+    lines.append({"iteration": 4, "validation_accuracy": 50.0, "validation_ci95": 1.0})
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (adaptation,) = plan.adaptations
+    adapted = plan.adapted_dir(adaptation)
+    told = {"settings": {"width": 16}, "tasks": 3, "seconds": 1.0, "loss_first": 2.0, "loss_last": 1.0, **ORIGIN}
+    _write_json(adapted / "adapt.json", told)
+    (adapted / "metrics.jsonl").write_text('{"epoch": 1, "loss": 2.0, "support_accuracy": 40.0}\n')
+    for job in plan.evaluations:
+        folder = plan.evaluation_dir(job)
+        rows = []
+        for setting in job.settings:
+            rows.append({"key": setting.key, "shot": setting.shot, "run_key": f"{job.adaptation}-{setting.key}"})
+            columns = {"task": range(4), **{name: [10.0, 20.0, 30.0, 40.0] for name in setting.populations}}
+            folder.mkdir(parents=True, exist_ok=True)
+            pd.DataFrame(columns).to_parquet(folder / f"{setting.key}.parquet")
+        settings = {
+            "dataset": "glyphs", "network_key": network.key, "seed": 0, "adaptation": job.adaptation, "way": 5, "queries": 30,
+            "data_hash": "d", "settings": rows, **ORIGIN,
+        }  # fmt: skip
+        _write_json(folder / "settings.json", settings)
+    return plan
+
+
+def _runs(uri=tracking.DEFAULT_URI):
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name(tracking.EXPERIMENT)
+    return client, {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+
+
+def test_a_run_is_mirrored_once_and_replaced_only_where_its_files_changed(plan, tmp_path):
+    (network,) = plan.networks
+    parent = tracking.init(plan)
+    first = tracking.track(plan, network)
+    client, runs = _runs()
+    train, adapt = "train dense seed0", "adapt dense implants 5shot seed0"
+    as_trained, implants = "evaluate dense as-trained 5shot-gap-dense seed0", "evaluate dense implants 5shot-gap-gap seed0"
+    assert set(runs) == {"small", train, adapt, as_trained, implants}
+    assert json.loads(tracking.tracked_path(plan, network).read_text())["runs"] == first
+    assert json.loads(tracking.flag_path(plan).read_text())["parent"] == parent
+    assert (tmp_path / "mlflow.db").exists()
+
+    run = runs[train]
+    assert run.info.status == "FINISHED"
+    assert run.data.params["network.classifier.pooling"] == "dense"
+    assert run.data.metrics["kept_validation_accuracy"] == 50.0
+    assert [(p.step, p.value) for p in client.get_metric_history(run.info.run_id, "accuracy")] == [
+        (1, 10.0), (2, 20.0), (3, 30.0), (4, 40.0)
+    ]  # fmt: skip
+    tags = run.data.tags
+    assert tags["git_revision"] == "abc"
+    assert tags["data_hash"] == "d"
+    assert tags["mlflow.parentRunId"] == parent
+    assert len(tags["config_hash"]) == len(tags["run_key"]) == 64
+    assert {item.path for item in client.list_artifacts(run.info.run_id)} == {"model.json", "metrics.jsonl"}
+    assert runs[as_trained].data.tags["run_key"] == "as-trained-5shot-gap-dense"
+    assert runs[as_trained].data.metrics["base_accuracy"] == 25.0
+    assert runs[as_trained].data.metrics["novel_ci95"] == pytest.approx(1.96 * 12.909944 / 2)
+
+    assert tracking.init(plan) == parent
+    assert tracking.track(plan, network) == first
+
+    settings = plan.evaluation_dir(plan.evaluations[0]) / "settings.json"
+    settings.write_text(settings.read_text().replace('"abc"', '"def"'))
+    second = tracking.track(plan, network)
+    assert {name for name in first if first[name] != second[name]} == {as_trained}
+    _, runs = _runs()
+    assert len(runs) == 5
+    assert runs[as_trained].data.tags["git_revision"] == "def"
+
+
+def test_a_tracking_that_was_cut_off_is_made_again(plan):
+    from mlflow import MlflowClient
+
+    (network,) = plan.networks
+    first = tracking.track(plan, network)  # without init: the parent is made on the way
+    MlflowClient(tracking_uri=tracking.DEFAULT_URI).delete_tag(first["train dense seed0"], tracking.CONTENT)
+    second = tracking.track(plan, network)
+    assert second["train dense seed0"] != first["train dense seed0"]
+    assert len(_runs()[1]) == 5
+
+
+def test_the_tracking_uri_of_the_environment_is_honoured_and_its_password_is_not_told(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@example.org:5000/mlflow")
+    assert tracking.tracking_uri() == "https://me:secret@example.org:5000/mlflow"
+    assert tracking.public_uri() == "https://example.org:5000/mlflow"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    assert tracking.public_uri() == tracking.DEFAULT_URI == "sqlite:///mlflow.db"
+
+
+def test_flattened():
+    nested = {"a": {"b": {"c": 0.1}, "d": [1, 2]}, "e": None, "f": "text", "g": {}}
+    assert flattened(nested) == {"a.b.c": "0.1", "a.d": "[1, 2]", "e": "null", "f": "text", "g": "{}"}
+
+
+def test_the_key_of_a_training_depends_on_settings_data_and_seed_alone():
+    model = {"network": {"a": 1}, "data_hash": "d", "seed": 0, "seconds": 1}
+    assert network_run_key(model) == network_run_key({**model, "seconds": 2})
+    keys = {network_run_key({**model, **change}) for change in ({}, {"network": {}}, {"data_hash": "e"}, {"seed": 1})}
+    assert len(keys) == 4
+
+
+@pytest.mark.parametrize("text", ["{", '{"loss": 1}\n', "[1]\n", None])
+def test_a_damaged_curve_is_one_clear_line(tmp_path, text):
+    path = tmp_path / "metrics.jsonl"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(DataError, match=r"metrics\.jsonl: missing or damaged"):
+        list(curve(path, "iteration"))
+
+
+def test_a_damaged_table_is_one_clear_line(plan):
+    job = plan.evaluations[0]
+    (plan.evaluation_dir(job) / f"{job.settings[0].key}.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"not a table of per-task results") as error:
+        tracking.track(plan, job.network)
+    assert "\n" not in str(error.value)

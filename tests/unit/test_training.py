@@ -1,0 +1,123 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from fewshot.checkpoint import load_network
+from fewshot.errors import DataError, FewshotError
+from fewshot.plan import NetworkJob, Plan
+from fewshot.training import Batches, Trainer, Validation, train
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def job(tiny_plan):
+    return tiny_plan.network("resnet12-dense", 0)
+
+
+def changed(job, **training):
+    settings = job.settings.model_copy(update={"training": job.settings.training.model_copy(update=training)})
+    return NetworkJob(job.name, job.key + "x", job.seed, settings)
+
+
+def test_every_epoch_holds_every_image_once_and_the_tail_joins_the_next():
+    batches = Batches(torch.arange(100, 110), 4, seed=0)
+    drawn = torch.cat([batches(t) for t in range(5)])
+    assert sorted(drawn[:10].tolist()) == sorted(drawn[10:].tolist()) == list(range(100, 110))
+    assert not torch.equal(drawn[:10], drawn[10:])
+    assert torch.equal(Batches(torch.arange(100, 110), 4, seed=0)(3), drawn[12:16]), "no state from iteration to iteration"
+
+
+def test_a_training_writes_its_folder(tiny_store, job, tmp_path):
+    train(tiny_store, job, tmp_path / "seed0", CPU)
+    network, info = load_network(tmp_path / "seed0")
+    assert info["name"] == "resnet12-dense"
+    assert len(info["classes"]) == tiny_store.num_base
+    assert info["data_hash"] == tiny_store.data_hash
+    assert info["validation"]["iteration"] == info["iteration"]
+    lines = [json.loads(line) for line in (tmp_path / "seed0/metrics.jsonl").read_text().splitlines()]
+    assert [line["iteration"] for line in lines if "loss" in line] == [2, 4, 6]
+    assert [line["iteration"] for line in lines if "validation_accuracy" in line] == [3, 6]
+    assert list(tmp_path.iterdir()) == [tmp_path / "seed0"], "the state is gone when the training is complete"
+    np.testing.assert_allclose(network.mean.numpy(), tiny_store.mean, rtol=1e-6)
+
+
+def test_learning_happens(tiny_store, job):
+    trainer = Trainer(tiny_store, changed(job, iterations=60, batch_size=32), CPU, tiny_store.path / "none")
+    trainer.network.train()
+    losses = [float(trainer.step(t)[0]) for t in range(60)]
+    assert np.mean(losses[-10:]) < np.mean(losses[:10]) - 0.3
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+@pytest.mark.parametrize("killed", [(1,), (3,), (2, 4, 5)])
+def test_a_killed_training_ends_in_the_same_bytes(tiny_store, job, tmp_path, keep, killed):
+    validation = job.settings.training.validation.model_copy(update={"keep": keep})
+    job = changed(job, validation=validation)
+    train(tiny_store, job, tmp_path / "whole", CPU)
+    for at in killed:
+        train(tiny_store, job, tmp_path / "broken", CPU, stop=lambda t, at=at: t == at)
+        assert not (tmp_path / "broken").exists()
+    train(tiny_store, job, tmp_path / "broken", CPU)
+    name = "model.safetensors"
+    assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "broken" / name).read_bytes()
+    volatile = {"images_per_second"}
+    curves = [
+        [{k: v for k, v in json.loads(line).items() if k not in volatile} for line in path.read_text().splitlines()]
+        for path in (tmp_path / "whole/metrics.jsonl", tmp_path / "broken/metrics.jsonl")
+    ]
+    assert curves[0] == curves[1]
+
+
+def test_the_same_seed_gives_the_same_network_and_another_does_not(tiny_store, job, tmp_path):
+    other = NetworkJob(job.name, job.key, 1, job.settings)
+    for name, one in (("a", job), ("b", job), ("c", other)):
+        train(tiny_store, one, tmp_path / name, CPU)
+    a, b, c = ((tmp_path / name / "model.safetensors").read_bytes() for name in "abc")
+    assert a == b != c
+
+
+def test_a_state_of_other_settings_or_a_damaged_one_is_refused(tiny_store, job, tmp_path):
+    train(tiny_store, job, tmp_path / "net", CPU, stop=lambda t: t == 2)
+    with pytest.raises(DataError, match="other settings or data"):
+        train(tiny_store, changed(job, iterations=9), tmp_path / "net", CPU)
+    path = tmp_path / "net.state"
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(DataError, match="training state damaged"):
+        train(tiny_store, job, tmp_path / "net", CPU)
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_iteration_and_writes_nothing(tiny_store, job, tmp_path):
+    optimizer = job.settings.training.optimizer.model_copy(update={"lr": 1e30})
+    with pytest.raises(FewshotError, match=r"the loss is (nan|inf) at iteration \d+; lower"):
+        train(tiny_store, changed(job, optimizer=optimizer, save_every=1e-9), tmp_path / "net", CPU)
+    assert not (tmp_path / "net").exists()
+
+
+def test_best_is_the_best_validation_and_last_is_the_last(tiny_store, job, tmp_path, monkeypatch):
+    scores = iter([(50.0, 1.0), (40.0, 1.0)] * 2)
+    monkeypatch.setattr(Validation, "__call__", lambda self, network: next(scores))
+    train(tiny_store, job, tmp_path / "best", CPU)
+    last = job.settings.training.validation.model_copy(update={"keep": "last"})
+    train(tiny_store, changed(job, validation=last), tmp_path / "last", CPU)
+    (best, best_info), (end, end_info) = (load_network(tmp_path / name) for name in ("best", "last"))
+    assert (best_info["iteration"], end_info["iteration"]) == (3, 6)
+    assert not torch.equal(best.classifier.weight, end.classifier.weight)
+
+
+def test_validation_sees_only_validation_classes(tiny_store, job):
+    settings = job.settings.training.validation.model_copy(update={"images_per_class": 8})
+    validation = Validation(tiny_store, settings, 0)
+    parts = tiny_store.classes["part"].to_numpy()[tiny_store.labels[validation.rows]]
+    assert (parts == "val").all()
+    assert len(validation.rows) == 8 * (tiny_store.classes["part"] == "val").sum()
+
+
+@pytest.mark.parametrize("network", ["c128f-gap", "resnet12-dense"])
+def test_held_out_images_are_never_trained_on(tiny_config, tiny_store, network, tmp_path):
+    trainer = Trainer(tiny_store, Plan(tiny_config).network(network, 0), CPU, tmp_path / "s")
+    rows = torch.cat([trainer.batches(t) for t in range(200)]).numpy()
+    assert set(rows) == set(tiny_store.rows("base"))
+    assert not tiny_store.held_out[rows].any()
