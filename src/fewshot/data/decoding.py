@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -37,6 +39,18 @@ def _decode_batch(decode: Callable[[Any], Image], items: list[tuple[str, Any]], 
             written = os.pwrite(stream.fileno(), view, offset)
             view, offset = view[written:], offset + written
     return len(items)
+
+
+def _end_with_parent() -> None:
+    """End this worker when its parent is killed: it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
@@ -96,7 +110,7 @@ def decode_all(
         for job in jobs():
             advance(_decode_batch(*job))
         return
-    pool = ProcessPoolExecutor(workers)
+    pool = ProcessPoolExecutor(workers, initializer=_end_with_parent)
     try:
         stream = jobs()
         waiting: deque[Future[int]] = deque(pool.submit(_decode_batch, *job) for job in islice(stream, 2 * workers))

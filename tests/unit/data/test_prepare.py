@@ -2,7 +2,9 @@ import io
 import os
 import subprocess
 import sys
+import time
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -195,3 +197,33 @@ def test_prepare_works_when_processes_are_spawned(tmp_path):
     subprocess.run([sys.executable, script, tmp_path / "spawned"], check=True, timeout=60)
     prepare(SETTINGS, tmp_path / "here", workers=1, progress=False)
     assert open_store(tmp_path / "spawned").data_hash == open_store(tmp_path / "here").data_hash
+
+
+def test_workers_end_with_a_killed_parent(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, sys, time\n"
+        "from pathlib import Path\n"
+        "from fewshot.data.decoding import decode_all\n"
+        "from fewshot.data.sources import Item\n"
+        "def decode(payload):\n"
+        "    print(os.getpid(), flush=True)\n"
+        "    time.sleep(60)\n"
+        "if __name__ == '__main__':\n"
+        "    items = [Item(str(i), 'a', i) for i in range(600)]\n"
+        "    decode_all(items, decode, 8, Path(sys.argv[1]), workers=2, advance=print, seen=lambda item: None)\n"
+    )
+    with subprocess.Popen([sys.executable, script, tmp_path / "raw"], stdout=subprocess.PIPE, text=True) as process:
+        workers = [int(process.stdout.readline()) for _ in range(2)]
+        process.kill()
+        for _ in range(100):
+            if not any(map(running, workers)):
+                break
+            time.sleep(0.1)
+        assert not any(map(running, workers))
+
+
+def running(process):
+    """Whether a process lives; one that nobody has collected yet does not."""
+    stat = Path(f"/proc/{process}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
