@@ -19,10 +19,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fewshot import provenance
-from fewshot.checkpoint import FORMAT, atomic, read_json, write_json
+from fewshot.checkpoint import FORMAT
 from fewshot.data.store import Store
 from fewshot.episodes import Episodes
 from fewshot.errors import DataError
+from fewshot.files import atomic, read_json, write_json
 from fewshot.methods.implanting import frozen_stream, train_implants
 from fewshot.models.network import Network
 from fewshot.plan import AdaptationJob

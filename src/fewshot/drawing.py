@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from fewshot.checkpoint import atomic
+from fewshot.files import atomic
 
 if TYPE_CHECKING:  # drawing libraries take seconds to import, and only two jobs draw
     from matplotlib.axes import Axes

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fewshot.checkpoint import atomic
 from fewshot.data.store import Store
 from fewshot.errors import ConfigError, DataError
+from fewshot.files import atomic
 from fewshot.plan import EpisodeJob
 
 BLOCK = 250

@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fewshot.checkpoint import atomic
 from fewshot.episodes import Episodes
 from fewshot.errors import ConfigError
 from fewshot.features import Features
+from fewshot.files import atomic
 from fewshot.models.heads import PoolingKind, pool_locations
 from fewshot.models.network import Network
 

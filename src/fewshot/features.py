@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from fewshot.checkpoint import atomic, read_json, write_json
 from fewshot.data.store import Rows, Store
 from fewshot.errors import DataError
+from fewshot.files import atomic, read_json, write_json
 from fewshot.models.heads import locations
 from fewshot.models.network import Network
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from fewshot.config import content_hash
 from fewshot.errors import DataError
+from fewshot.files import read_json
 from fewshot.plan import AdaptationJob, EvaluationJob, NetworkJob, Plan
 
 Metric = tuple[str, float, int]
@@ -31,8 +32,6 @@ class Record:
 
 def training_record(plan: Plan, job: NetworkJob) -> Record:
     """The training of one network: settings, curves and what was kept."""
-    from fewshot.checkpoint import read_json
-
     folder = plan.network_dir(job)
     model = read_json(folder / "model.json")
     metrics = [
@@ -54,8 +53,6 @@ def training_record(plan: Plan, job: NetworkJob) -> Record:
 
 def adaptation_record(plan: Plan, job: AdaptationJob) -> Record:
     """One stage-2 method on one network and episode file."""
-    from fewshot.checkpoint import read_json
-
     folder = plan.adapted_dir(job)
     adapted, model = read_json(folder / "adapt.json"), read_json(plan.network_dir(job.network) / "model.json")
     settings = adapted["settings"]
@@ -83,7 +80,6 @@ def evaluation_records(plan: Plan, job: EvaluationJob) -> Iterator[Record]:
     """One record for each evaluated setting: mean accuracy and 95 % interval of each population, in percent."""
     import pandas as pd
 
-    from fewshot.checkpoint import read_json
     from fewshot.evaluation import interval
 
     folder = plan.evaluation_dir(job)

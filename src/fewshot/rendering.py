@@ -12,7 +12,7 @@ from itertools import groupby
 from pathlib import Path
 
 from fewshot.config import RunConfig
-from fewshot.data.atomic import replacing_folder
+from fewshot.files import replacing_folder
 
 
 @dataclass(frozen=True)

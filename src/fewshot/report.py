@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from fewshot.checkpoint import atomic, write_json
+from fewshot.files import atomic, write_json
 from fewshot.papers import BACKBONES, PROTOCOLS, backbone_name, network_deviations, stage1_name, stage2_name
 from fewshot.plan import AS_TRAINED, Plan
 from fewshot.published import PUBLISHED, Published, load_published

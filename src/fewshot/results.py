@@ -13,11 +13,11 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import ValidationError
 
-from fewshot.checkpoint import read_json
 from fewshot.config import AdaptationSettings, NetworkSettings
 from fewshot.data.store import open_store
 from fewshot.errors import DataError
 from fewshot.evaluation import interval
+from fewshot.files import read_json
 from fewshot.papers import Facts, backbone_name, deviations, method_name
 from fewshot.plan import AS_TRAINED, EvaluatedSetting, EvaluationJob, Plan
 from fewshot.published import Number, Published

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fewshot.checkpoint import atomic
 from fewshot.errors import DataError
+from fewshot.files import atomic
 from fewshot.models.network import Network
 
 logger = logging.getLogger(__name__)

@@ -9,11 +9,12 @@ import logging
 from dataclasses import asdict
 
 from fewshot import activation_maps, adaptation, episodes, evaluation, features, plots, provenance, report, training
-from fewshot.checkpoint import atomic_folder, load_network, write_json
+from fewshot.checkpoint import load_network
 from fewshot.config import content_hash
 from fewshot.data.prepare import prepare as prepare_store
 from fewshot.data.store import Rows, open_store
 from fewshot.device import select_device
+from fewshot.files import replacing_folder, write_json
 from fewshot.plan import AS_TRAINED, AdaptationJob, EpisodeJob, EvaluationJob, NetworkJob, Plan
 
 logger = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ def evaluate(plan: Plan, job: EvaluationJob, *, threads: int | None = None) -> N
     table = features.load(plan.features_dir(job.network), info["sha256"])
     evaluator = evaluation.Evaluator(table, device, evaluation.class_weights(network, store.labels[table.rows]))
     hashes, records = {}, []
-    with atomic_folder(plan.evaluation_dir(job)) as folder:
+    with replacing_folder(plan.evaluation_dir(job)) as folder:
         for setting in job.settings:
             tasks = episodes.load(plan.episodes_path(plan.episodes(setting.shot)), store)
             hashes[setting.shot] = tasks.hash

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from fewshot.config import content_hash
 from fewshot.errors import DataError
+from fewshot.files import read_json, write_json
 from fewshot.plan import NetworkJob, Plan
 from fewshot.records import Record, adaptation_record, evaluation_records, training_record
 
@@ -68,8 +69,6 @@ def init(plan: Plan) -> str:
     Returns:
         The MLflow id of the parent; `flag_path(plan)` holds it too.
     """
-    from fewshot.checkpoint import write_json
-
     client = _client()
     config = plan.config
     words = "\n\n".join(text for text in (config.title, *config.notes) if text)
@@ -98,8 +97,6 @@ def track(plan: Plan, network: NetworkJob) -> dict[str, str]:
     Raises:
         DataError: a file of the network is missing or is not what it should be.
     """
-    from fewshot.checkpoint import read_json, write_json
-
     client = _client()
     parent_id = init(plan) if not flag_path(plan).exists() else str(read_json(flag_path(plan))["parent"])
     records = [training_record(plan, network)]

@@ -1,8 +1,8 @@
 """Stage 1: the one training loop. Read top to bottom.
 
 Every random draw of iteration t comes from a generator seeded with (seed, t), and the order of images of epoch e from one
-seeded with (seed, e). So a training state is no more than the iteration, the parameters and the optimizer's state, and a training
-killed at any moment and resumed ends, on the CPU, in the same bytes as an unbroken one.
+seeded with (seed, e). So a training state is no more than the iteration, the parameters and the optimizer's state, and a
+training killed at any moment and resumed ends, on the CPU, in the same bytes as an unbroken one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fewshot import provenance
-from fewshot.checkpoint import atomic, save_network
+from fewshot.checkpoint import save_network
 from fewshot.config import ValidationSettings
 from fewshot.data.augment import augment
 from fewshot.data.store import Store
@@ -28,6 +28,7 @@ from fewshot.episodes import Episodes, draw_tasks
 from fewshot.errors import FewshotError
 from fewshot.evaluation import Evaluator, interval
 from fewshot.features import Features, compute
+from fewshot.files import atomic
 from fewshot.models.backbones import parameter_count
 from fewshot.models.heads import PoolingKind, classification_loss, predict
 from fewshot.models.network import Network

@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from fewshot.checkpoint import atomic, atomic_folder, load_network, read_json, save_network
+from fewshot.checkpoint import load_network, save_network
 from fewshot.config import NetworkSettings
 from fewshot.errors import DataError
 from fewshot.models.network import Network
@@ -45,35 +45,3 @@ def test_a_network_of_another_form_is_refused(saved, change):
     (folder / "model.json").write_text(json.dumps(info))
     with pytest.raises(DataError):
         load_network(folder)
-
-
-def test_missing_and_damaged_json_are_named(tmp_path):
-    with pytest.raises(DataError, match=r"x\.json: missing"):
-        read_json(tmp_path / "x.json")
-    (tmp_path / "x.json").write_text("{")
-    with pytest.raises(DataError, match="damaged"):
-        read_json(tmp_path / "x.json")
-
-
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
-    path = tmp_path / "a.txt"
-    path.write_text("old")
-    with pytest.raises(RuntimeError), atomic(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
-    folder = tmp_path / "out"
-    with atomic_folder(folder) as building:
-        (building / "one").write_text("1")
-    with pytest.raises(RuntimeError), atomic_folder(folder) as building:
-        (building / "two").write_text("2")
-        raise RuntimeError
-    assert [path.name for path in folder.iterdir()] == ["one"]
-    with atomic_folder(folder) as building:
-        (building / "three").write_text("3")
-    assert [path.name for path in folder.iterdir()] == ["three"]
-    assert list(tmp_path.iterdir()) == [folder]

@@ -60,9 +60,7 @@ def plain(features, episodes, labels, weights, support_kind, query_kind, scale, 
             base = features.values[where[row]].astype(np.float64)
             return base if extra is None else np.concatenate([base, next(extra).astype(np.float64)], axis=1)
 
-        prototypes = [
-            np.mean([pooled(image(row), support_kind)[0] for row in rows], axis=0) for rows in episodes.support[t]
-        ]
+        prototypes = [np.mean([pooled(image(row), support_kind)[0] for row in rows], axis=0) for rows in episodes.support[t]]
         novel, both = [], []
         for j, rows in enumerate(episodes.query[t]):
             for row in rows:

@@ -101,4 +101,5 @@ def color_jitter(images: Tensor, strength: float, generator: torch.Generator) ->
     mean = (images * weights).sum(-1, keepdim=True).mean((1, 2), keepdim=True)
     images = (images * contrast + mean * (1 - contrast)).clamp(0, 255)
     grey = (images * weights).sum(-1, keepdim=True)
-    return (images * saturation + grey * (1 - saturation)).clamp(0, 255)
+    jittered: Tensor = (images * saturation + grey * (1 - saturation)).clamp(0, 255)
+    return jittered

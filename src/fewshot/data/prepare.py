@@ -14,11 +14,11 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from fewshot.config import DatasetSettings
-from fewshot.data.atomic import scratch_folder
 from fewshot.data.decoding import decode_all
 from fewshot.data.sources import Item, Source, open_source
 from fewshot.data.store import CHUNK_BYTES, Images, write_store
 from fewshot.errors import DataError
+from fewshot.files import scratch_folder
 
 
 def prepare(settings: DatasetSettings, out: Path, *, workers: int | None = None, progress: bool = True) -> None:

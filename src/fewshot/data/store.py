@@ -24,8 +24,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from fewshot import __version__
-from fewshot.data.atomic import replacing_folder
 from fewshot.errors import DataError
+from fewshot.files import replacing_folder
 
 FORMAT = 1
 PARTS = ("base", "val", "test")

@@ -58,9 +58,7 @@ def test_dense_loss_is_equation_10_averaged_over_images_and_locations(feature_ma
         for y in range(2):
             for x in range(5):
                 a = feature_map[b, :, y, x]
-                logits = [
-                    7.0 * float(a @ w) / (float(a.norm()) * float(w.norm())) for w in classifier.weight.detach()
-                ]
+                logits = [7.0 * float(a @ w) / (float(a.norm()) * float(w.norm())) for w in classifier.weight.detach()]
                 total += math.log(sum(math.exp(v) for v in logits)) - logits[labels[b]]
     assert loss.item() == pytest.approx(total / 30, rel=1e-5)
 
