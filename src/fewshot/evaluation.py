@@ -5,7 +5,9 @@ where each location votes with its softmax (eq. 14). Populations: `novel`, the t
 held-out base images against the stage-1 class weights; `both`, all of them against class weights and prototypes jointly.
 
 Tasks are handled in chunks: gather the queries' features, one batched product with the prototypes, divide by the norms. The
-norms and the base-class cosines are computed once an image. Memory is bounded by the chunk, never by the number of tasks.
+norms and the base-class cosines are computed once an image. On a CPU that gather is what costs; where a query has more vectors
+than its task has prototypes, the prototypes of all tasks that query an image are gathered instead, image by image. Memory is
+bounded by the chunk, never by the number of tasks.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ from fewshot.models.network import Network
 Accuracies = dict[str, npt.NDArray[np.float64]]
 _CHUNK_BYTES = {"cpu": 24 << 20, "cuda": 1 << 30}
 """Bytes of gathered query features a chunk: about the cache on a CPU."""
+_IMAGE_MAJOR_BYTES = 256 << 20
+"""Bytes of cosines a chunk when tasks are handled image by image: the more tasks share an image, the better."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +99,9 @@ class Evaluator:
     def _rows(self, rows: npt.NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(self.features.index(rows)).to(self.device)
 
-    def _chunk(self, queries: int, vectors: Tensor) -> int:
-        per_task = queries * vectors.shape[1] * vectors.shape[2] * vectors.element_size()
-        return max(1, _CHUNK_BYTES[self.device.type] // per_task)
+    def _chunk(self, queries: int, way: int, vectors: Tensor, image_major: bool) -> int:
+        per_task = queries * vectors.shape[1] * (way if image_major else vectors.shape[2]) * vectors.element_size()
+        return max(1, (_IMAGE_MAJOR_BYTES if image_major else _CHUNK_BYTES[self.device.type]) // per_task)
 
     @torch.inference_mode()
     def accuracies(
@@ -127,12 +131,18 @@ class Evaluator:
         base_right = None
         if "base" in found:
             base_right = _vote(self._base_cosines(query_pooling), scale) == self._known.labels
-        for start, support, query, base in self._chunks(episodes, count, query_pooling):
+        vectors, way = self._pool(query_pooling).values, episodes.support.shape[1]
+        image_major = vectors.shape[1] > way and self.device.type == "cpu" and adapted is None and "both" not in found
+        chunk = self._chunk(episodes.query[0].size, way, vectors, image_major)
+        for start, support, query, base in self._chunks(episodes, count, chunk):
             extra = None
             if adapted is not None:
                 extra = torch.from_numpy(np.array(adapted[start : start + len(support)])).to(self.device).float()
             prototypes = self._prototypes(support, support_pooling, extra)
-            cosines = self._cosines(query, query_pooling, prototypes, extra)
+            if image_major:
+                cosines = self._cosines_image_major(query, query_pooling, prototypes)
+            else:
+                cosines = self._cosines(query, query_pooling, prototypes, extra)
             truth = torch.arange(support.shape[1], device=self.device).repeat_interleave(query.shape[1] // support.shape[1])
             if "novel" in found:
                 found["novel"].append((_vote(cosines, scale) == truth).float().mean(1))
@@ -142,13 +152,10 @@ class Evaluator:
                 found["both"].append(self._joint(query, base, truth, prototypes, cosines, query_pooling, scale))
         return {name: torch.cat(parts).double().mul(100).cpu().numpy() for name, parts in found.items()}
 
-    def _chunks(
-        self, episodes: Episodes, count: int, query_pooling: PoolingKind
-    ) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
+    def _chunks(self, episodes: Episodes, count: int, size: int) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
         support = self._rows(episodes.support[:count])
         query = self._rows(episodes.query[:count]).flatten(1)
         base = self._rows(episodes.base[:count]) if episodes.base.shape[1] and self.classes is not None else query[:, :0]
-        size = self._chunk(query.shape[1], self._pool(query_pooling).values)
         for start in range(0, count, size):
             part = slice(start, start + size)
             yield start, support[part], query[part], base[part]
@@ -172,6 +179,20 @@ class Evaluator:
             dots += added.flatten(1, 2) @ prototypes[..., channels:].transpose(1, 2)
             squares = squares + added.square().sum(-1)
         return dots.view(*query.shape, -1, prototypes.shape[1]) / squares.sqrt().clamp_min(1e-12).unsqueeze(-1)
+
+    def _cosines_image_major(self, query: Tensor, kind: PoolingKind, prototypes: Tensor) -> Tensor:
+        """As `_cosines`, image by image: one product of its vectors with the prototypes of all tasks that query it."""
+        pooled = self._pool(kind)
+        queries, (way, channels) = query.shape[1], prototypes.shape[1:]
+        out = torch.empty(query.numel(), pooled.values.shape[1], way)
+        images, order = query.flatten().sort(stable=True)
+        used, counts = torch.unique_consecutive(images, return_counts=True)
+        for image, places in zip(used.tolist(), torch.split(order, counts.tolist()), strict=True):
+            against = prototypes[places // queries].view(-1, channels)
+            dots = pooled.values[image] @ against.T
+            cosines = dots / pooled.squares[image].sqrt().clamp_min(1e-12).unsqueeze(-1)
+            out[places] = cosines.view(-1, len(places), way).transpose(0, 1)
+        return out.view(*query.shape, -1, way)
 
     def _base_cosines(self, kind: PoolingKind) -> Tensor:
         """Cosine of every image's vectors with the class weights: (M, k, C)."""

@@ -108,6 +108,21 @@ def test_adapted_channels_stand_beside_the_networks_own(world, query_kind):
     assert not np.array_equal(got["novel"], without)
 
 
+def test_image_by_image_equals_task_by_task(world, monkeypatch):
+    features, episodes, *_ = world
+    evaluator = Evaluator(features, torch.device("cpu"))
+    query = torch.from_numpy(features.index(episodes.query)).flatten(1)
+    prototypes = torch.nn.functional.normalize(torch.randn(TASKS, WAY, CHANNELS), dim=-1)
+    for kind in ("dense", "gap"):
+        expected = evaluator._cosines(query, kind, prototypes)
+        torch.testing.assert_close(evaluator._cosines_image_major(query, kind, prototypes), expected)
+    calls = []
+    monkeypatch.setattr(Evaluator, "_cosines_image_major", lambda *args: calls.append(1) or evaluator._cosines(*args[1:]))
+    evaluator.accuracies(episodes, "gap", "dense", 4.0)
+    evaluator.accuracies(episodes, "gap", "gap", 4.0)
+    assert calls == [1], "taken where a query has more vectors than its task has prototypes"
+
+
 def test_fewer_tasks_are_the_first_ones(world):
     features, episodes, *_ = world
     evaluator = Evaluator(features, torch.device("cpu"))
