@@ -1,0 +1,63 @@
+# Two commands from a bare clone: `make run` and `make test`. `make help` lists the rest.
+
+CONFIG ?= config/config.yaml
+RUN = $(shell sed -n 's/^run: *//p' $(CONFIG))
+# What goes to Snakemake besides, such as SNAKEMAKE_ARGS="--config device=cpu"; to pytest: PYTEST_ARGS="-k config".
+SNAKEMAKE_ARGS ?=
+PYTEST_ARGS ?=
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help run report test format lock clean-venv
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+run: $(STAMP) ## the demonstration run, report included (another run: CONFIG=config/runs/fc100.yaml)
+	snakemake --cores all --configfile $(CONFIG) $(SNAKEMAKE_ARGS)
+	@$(MAKE) --no-print-directory report
+	@printf '\nReport   results/$(RUN)/report.html\nTables   results/$(RUN)/summary.csv, results/$(RUN)/tables/\n'
+	@printf 'Figures  results/$(RUN)/figures/\nMLflow   $(BIN)/mlflow ui   then open http://127.0.0.1:5000\n'
+
+report: $(STAMP) ## only the HTML report of a finished run
+	snakemake --configfile $(CONFIG) --report results/$(RUN)/report.html $(SNAKEMAKE_ARGS)
+
+test: $(STAMP) ## every check: format, lint, types, unit, workflow and integration tests
+	ruff check
+	ruff format --check
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+	mypy
+	pytest $(PYTEST_ARGS)
+
+format: $(STAMP) ## bring the code into its format
+	ruff check --fix
+	ruff format
+	snakefmt Snakefile workflow
+
+lock: $(STAMP) ## write requirements.lock anew from pyproject.toml
+	@{ echo '# Versions of everything that pyproject.toml asks for, extras workflow and dev included. Written by `make lock`.'; \
+	   uv pip compile --quiet --universal --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+	     --python-version 3.11 --extra workflow --extra dev pyproject.toml; } > requirements.lock.new
+	@mv requirements.lock.new requirements.lock
+
+clean-venv: ## remove the virtual environment
+	rm -rf .venv
+
+# The first Python 3.11 or 3.12 that runs. A name alone proves nothing: version managers put names there that do not.
+$(BIN)/python:
+	@for python in python3.12 python3.11 python3 python; do \
+	   if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null; then \
+	     echo "making .venv with $$python"; exec $$python -m venv .venv; fi; \
+	 done; \
+	 echo 'error: no Python 3.11 or 3.12 found; install one, or put it on PATH' >&2; exit 1
+
+$(STAMP): requirements.lock pyproject.toml | $(BIN)/python
+	@[ -x $(BIN)/uv ] || { $(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip --upgrade; } >/dev/null
+	@[ -x $(BIN)/uv ] || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@

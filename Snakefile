@@ -1,0 +1,59 @@
+"""The pipeline, from image archives to few-shot tables, figures and a report.
+
+`snakemake --cores all` makes the embedded demonstration run of config/config.yaml. Another run takes its place, whole:
+`snakemake --cores all --configfile config/runs/fc100.yaml`. Single keys are laid over either: `--config device=cpu`.
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.10")
+
+if not workflow.overwrite_configfiles:
+
+    configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+
+
+report: "workflow/report/workflow.rst"
+
+
+wildcard_constraints:
+    store="[^/]+",
+    run="[^/]+",
+    network="[^/]+",
+    network_name="[^/]+",
+    adaptation="[^/]+",
+    episodes="[^/]+",
+    part="val|test",
+    seed="[0-9]+",
+    tasks="[0-9]+",
+
+
+localrules:
+    init_tracking,
+
+
+rule all:
+    default_target: True
+    input:
+        everything,
+
+
+rule results_only:
+    input:
+        results,
+
+
+rule track_all:
+    input:
+        tracked,
+
+
+include: "workflow/rules/data.smk"
+include: "workflow/rules/stage1.smk"
+include: "workflow/rules/stage2.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
+include: "workflow/rules/tracking.smk"

@@ -1,0 +1,36 @@
+"""The project as Snakemake sees it, and one way to ask it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def snakemake(tmp_path_factory) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run Snakemake on the project in an empty working directory, where nothing of an earlier run is there to be reused.
+
+    `path`: a folder of programs that go before those of PATH.
+    """
+    folder = tmp_path_factory.mktemp("work")
+    for name in ("config", "profiles"):
+        (folder / name).symlink_to(ROOT / name)
+
+    def call(*arguments: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), *arguments]
+        environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+        if path is not None:
+            environment["PATH"] = f"{path}{os.pathsep}{environment['PATH']}"
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=120, env=environment)
+
+    return call

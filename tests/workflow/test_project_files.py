@@ -1,0 +1,97 @@
+"""Files that must say the same thing: settings and schema, requirements and lock and conda environments, configs and README."""
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from fewshot.config import RunConfig, load, schema
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CONFIGS = [ROOT / "config" / "config.yaml", *sorted((ROOT / "config" / "runs").glob("*.yaml"))]
+
+
+def test_the_schema_is_that_of_the_settings():
+    written = (ROOT / "workflow" / "schemas" / "config.schema.json").read_text()
+    assert written == schema(), "run: fewshot schema > workflow/schemas/config.schema.json"
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_configs_agree_with_schema_and_settings(path):
+    jsonschema.validate(yaml.safe_load(path.read_text()), json.loads(schema()))
+    load(path)
+
+
+def test_every_line_of_the_default_config_stands_under_a_comment():
+    """Every block of keys is explained: no key without a comment above it or above its neighbours, up to a blank line."""
+    blocks = (ROOT / "config" / "config.yaml").read_text().split("\n\n")
+    assert all("#" in block for block in blocks)
+    lines = (ROOT / "config" / "config.yaml").read_text().splitlines()
+    top = [number for number, line in enumerate(lines) if re.match(r"[a-z]\w*:", line)]
+    lonely = [
+        lines[n] for n in top if not lines[n - 1].startswith("#") and not re.match(r"\s+#", lines[min(n + 1, len(lines) - 1)])
+    ]
+    assert set(lonely) <= {"evaluation:", "stage1:", "dataset:"}
+
+
+def _names(model: type, found: set[str]) -> set[str]:
+    """Names of all keys, at every depth, as the schema has them."""
+    for definition in (model.model_json_schema(), *model.model_json_schema()["$defs"].values()):
+        found |= set(definition.get("properties", {}))
+    return found
+
+
+def test_the_readme_of_the_configs_explains_every_key():
+    text = (ROOT / "config" / "README.md").read_text()
+    explained = set(re.findall(r"`(?:[\w.<>*]+\.)?(\w+)`", text))
+    assert _names(RunConfig, set()) <= explained, _names(RunConfig, set()) - explained
+
+
+def _name(requirement: str) -> str:
+    return re.match(r"[\w.-]+", requirement)[0].lower().replace("_", "-").replace(".", "-")
+
+
+def test_the_lock_pins_every_requirement_and_names_no_place():
+    text = (ROOT / "requirements.lock").read_text()
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"[a-z0-9-]+(\[[\w,-]+\])?==[\w.+!-]+( ; .+)?", line) for line in lines)
+    assert not re.search(r"https?:|file:|--|\.\./|@", text)
+    extras = PROJECT["optional-dependencies"]
+    wanted = {_name(line) for line in (*PROJECT["dependencies"], *extras["workflow"], *extras["dev"])}
+    assert wanted <= {_name(line) for line in lines}
+
+
+@pytest.mark.parametrize(("name", "more"), [("core", ()), ("tracking", ("mlflow",))])
+def test_the_conda_environments_hold_what_pyproject_asks_for(name, more):
+    environment = yaml.safe_load((ROOT / "workflow" / "envs" / f"{name}.yaml").read_text())
+    *conda, pip = environment["dependencies"]
+    workflow = [line for line in PROJECT["optional-dependencies"]["workflow"] if _name(line) in more]
+    assert pip == {"pip": sorted([*PROJECT["dependencies"], *workflow])}
+    assert conda == ["python =3.11", "pip"]
+    assert environment["channels"] == ["conda-forge", "nodefaults"]
+    script = (ROOT / "workflow" / "envs" / f"{name}.post-deploy.sh").read_text()
+    assert "pip install --no-deps --editable ." in script
+
+
+def test_dvc_finds_its_stage():
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "stage", "list", "--name-only"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == ["demo"], done.stderr
+    stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["demo"]
+    for out in (*stage["outs"], *stage["metrics"]):
+        ((path, options),) = out.items()
+        assert options == {"cache": False, "persist": True}, f"{path} would be deleted before the stage runs"
+    assert all((ROOT / path).exists() for path in stage["deps"])
+
+
+def test_make_help_lists_the_targets():
+    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert {"run", "test", "report", "format", "lock"} <= set(re.findall(r"make ([\w-]+)", done.stdout))

@@ -1,0 +1,111 @@
+"""Rules, adapters and paths: every rule complete, every adapter thin, every pattern where the plan puts the file."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from fewshot.config import load
+from fewshot.plan import Plan
+from fewshot.tracking import flag_path, tracked_path
+
+ROOT = Path(__file__).parents[2]
+ADAPTERS = sorted((ROOT / "workflow" / "scripts").glob("*.py"))
+
+
+def _rules() -> dict[str, str]:
+    """Text of every rule that lies in workflow/rules, by name."""
+    text = "\n".join(path.read_text() for path in sorted((ROOT / "workflow" / "rules").glob("*.smk")))
+    parts = re.split(r"^rule (\w+):\n", text, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+RULES = _rules()
+
+
+def test_common_holds_functions_only():
+    text = (ROOT / "workflow" / "rules" / "common.smk").read_text()
+    assert not re.search(r"^(rule|checkpoint) ", text, re.MULTILINE)
+    assert "lambda" not in "".join(path.read_text() for path in (ROOT / "workflow" / "rules").glob("*.smk"))
+
+
+def test_one_adapter_a_rule():
+    assert {path.stem for path in ADAPTERS} == set(RULES)
+    assert len(ADAPTERS) == 11
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_rule_that_runs_code_says_where_it_logs_what_it_needs_and_whose_code_it_is(name):
+    text = RULES[name]
+    for directive in ("output", "log", "conda", "params", "resources"):
+        assert re.search(rf"^    {directive}:$", text, re.MULTILINE), f"{name} has no {directive}"
+    assert re.search(r"^        code=", text, re.MULTILINE)
+    assert f'"../scripts/{name}.py"' in text
+    if name in {"prepare", "train", "extract", "adapt", "evaluate"}:
+        assert "    benchmark:" in text
+    for caption in re.findall(r'caption="\.\./report/(\w+\.rst)"', text):
+        assert (ROOT / "workflow" / "report" / caption).is_file()
+
+
+@pytest.mark.parametrize("path", ADAPTERS, ids=lambda path: path.stem)
+def test_an_adapter_has_no_logic(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 40
+    *imports, guard = ast.parse(text).body
+    assert all(isinstance(node, ast.ImportFrom) for node in imports)
+    # Without the guard, workers that are spawned import the adapter and die for want of the name `snakemake`.
+    assert ast.unparse(guard).startswith("if __name__ == '__main__':\n    with job(snakemake.config, snakemake.log[0]")
+    allowed = (ast.If, ast.With, ast.Assign, ast.Expr)
+    assert all(isinstance(node, allowed) for node in ast.walk(guard) if isinstance(node, ast.stmt))
+    assert sum(isinstance(node, ast.If) for node in ast.walk(guard)) == 1
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    """A rule's path pattern as a regular expression, one group a wildcard."""
+    seen: set[str] = set()
+
+    def group(match: re.Match[str]) -> str:
+        name = match[1]
+        if name in seen:
+            return f"(?P={name})"
+        seen.add(name)
+        return f"(?P<{name}>{'[0-9]+' if name in {'seed', 'tasks'} else '[^/]+'})"
+
+    return re.compile(re.sub(r"\\{(\w+)\\}", group, re.escape(text)))
+
+
+def _patterns(name: str) -> list[re.Pattern[str]]:
+    output = RULES[name].split("    output:\n")[1].split("    log:\n")[0]
+    quoted = re.findall(r'"((?:resources|results)/[^"]+)"', output)
+    return [_pattern(text.replace("{{", "{").replace("}}", "}")) for text in quoted]
+
+
+@pytest.mark.parametrize("run", ["config.yaml", "runs/fc100.yaml", "runs/miniimagenet.yaml"])
+def test_the_rules_write_where_the_plan_looks(run):
+    plan = Plan(load(ROOT / "config" / run))
+    network, adaptation, evaluation = plan.networks[0], plan.adaptations[0], plan.evaluations[0]
+    for name, path in {
+        "prepare": plan.store_dir / "images.npy",
+        "draw_episodes": plan.episodes_path(plan.episodes(5)),
+        "train": plan.network_dir(network) / "model.json",
+        "extract": plan.features_dir(network) / "features.npy",
+        "adapt": plan.adapted_dir(adaptation) / "adapt.json",
+        "evaluate": plan.evaluation_dir(evaluation),
+        "assemble": plan.results / "summary.csv",
+        "draw_figures": plan.results / "figures" / "paired_gains.svg",
+        "draw_activation_maps": plan.results / "figures" / "activation_maps.png",
+        "init_tracking": flag_path(plan),
+        "track": tracked_path(plan, network),
+    }.items():
+        matching = [found for pattern in _patterns(name) if (found := pattern.fullmatch(path.as_posix()))]
+        assert matching, f"{name} does not write {path}"
+        known = {
+            "store": plan.store, "run": plan.config.run, "network": network.key, "network_name": network.name, "seed": "0",
+            "episodes": {"adapt": adaptation.episodes.key}.get(name, plan.episodes(5).key), "tasks": str(adaptation.tasks),
+            "adaptation": {"adapt": adaptation.key}.get(name, evaluation.adaptation), "part": "test",
+        }  # fmt: skip
+        if name == "adapt":
+            known["network"] = adaptation.network.key
+        for wildcard, value in matching[0].groupdict().items():
+            assert value == known.get(wildcard, value), f"{name}: {wildcard}"

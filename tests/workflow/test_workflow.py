@@ -1,0 +1,137 @@
+"""The workflow as a whole: which jobs a config plans, and what a user's mistake says. Each call costs seconds: few of them."""
+
+import re
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+
+from fewshot.config import load
+from fewshot.plan import Plan
+
+RUNS = ("fc100", "cifar_fs", "miniimagenet", "cub", "omniglot", "folder")
+
+
+def _planned(output: str) -> dict[str, int]:
+    """Jobs by rule, from the table of a dry run."""
+    table = output[output.index("Job stats:") :].split("\n\n", maxsplit=1)[0]
+    return {name: int(count) for name, count in re.findall(r"^(\w+)\s+(\d+)$", table, re.MULTILINE)}
+
+
+def _expected(plan: Plan) -> dict[str, int]:
+    jobs = {
+        "prepare": 1, "draw_episodes": len({shot for job in plan.evaluations for shot in job.shots}),
+        "train": len(plan.networks), "extract": len({job.network for job in plan.evaluations}), "adapt": len(plan.adaptations),
+        "evaluate": len(plan.evaluations), "assemble": 1, "draw_figures": 1,
+        "draw_activation_maps": int(plan.config.activation_maps is not None),
+        "init_tracking": 1, "track": len(plan.networks), "all": 1,
+    }  # fmt: skip
+    return {**{name: count for name, count in jobs.items() if count}, "total": sum(jobs.values())}
+
+
+def test_the_demo_plans_every_job_once(snakemake, root):
+    done = snakemake("--dry-run", "--quiet", "host")  # lists every job's files
+    assert done.returncode == 0, done.stdout + done.stderr
+    jobs = _planned(done.stdout + done.stderr)
+    assert jobs == _expected(Plan(load(root / "config" / "config.yaml")))
+    assert jobs == {
+        "prepare": 1, "draw_episodes": 3, "train": 4, "extract": 4, "adapt": 2, "evaluate": 5, "assemble": 1, "draw_figures": 1,
+        "draw_activation_maps": 1, "init_tracking": 1, "track": 4, "all": 1, "total": 28,
+    }  # fmt: skip
+    written = re.findall(r"^\s+output: (.+)$", done.stdout + done.stderr, re.MULTILINE)
+    files = Counter(file for line in written for file in line.split(", "))
+    assert len(files) > 28
+    assert max(files.values()) == 1
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_a_run_file_takes_the_place_of_the_demo(snakemake, root, run):
+    file = root / "config" / "runs" / f"{run}.yaml"
+    done = snakemake("--dry-run", "--configfile", str(file))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert _planned(done.stdout + done.stderr) == _expected(Plan(load(file)))
+    assert "demo" not in done.stdout + done.stderr
+
+
+def test_without_tracking_no_mlflow_job_is_planned(snakemake):
+    done = snakemake("--dry-run", "results_only", "--config", "seeds=[0,1]")
+    jobs = _planned(done.stdout + done.stderr)
+    assert jobs["train"] == 8  # a key given alone is laid over the demo
+    assert "track" not in jobs
+    assert "init_tracking" not in jobs
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--config", "evaluatoin={}"], r"config: evaluatoin: unknown key; config/README\.md lists the known ones"),
+        (["results/other/summary.csv"], r"no run 'other' in this config; its run is demo"),
+        (
+            ["results/demo/evaluations/c128f-gap/implants/seed0"],
+            r"run demo does not evaluate c128f-gap/implants; it has .*resnet12-dense/implants",
+        ),
+        (
+            ["resources/{store}/networks/resnet50-0123456789/seed0/model.json"],
+            r"no network 'resnet50-0123456789' with seed 0 in run demo; it has c128f-gap-\w{10} \(seed 0\), ",
+        ),
+        (
+            ["resources/{store}/episodes/test-20way.npz"],
+            r"no episodes 'test-20way' in run demo; it has test-5way-1shot-",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_what_there_is(snakemake, root, arguments, line):
+    store = Plan(load(root / "config" / "config.yaml")).store
+    done = snakemake("--dry-run", *(argument.replace("{store}", store) for argument in arguments))
+    assert done.returncode != 0
+    said = [text for text in (done.stdout + done.stderr).splitlines() if re.search(line, text)]
+    assert len(said) == 1, done.stdout + done.stderr
+
+
+def test_the_default_profile_is_found_and_caps_what_exists_once(snakemake, root):
+    done = snakemake("--dry-run", "--quiet", "host", "--config", "device=cuda")
+    assert "profiles/default" in done.stdout + done.stderr
+    assert "gpu=1" in done.stdout + done.stderr
+    profile = (root / "profiles" / "default" / "config.yaml").read_text()
+    assert re.search(r"^resources:\n  gpu: 1\n  mlflow: 1", profile, re.MULTILINE)
+
+
+def test_the_slurm_profile_plans_the_same_jobs(snakemake, root):
+    done = snakemake("--dry-run", "--workflow-profile", str(root / "profiles" / "slurm"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert _planned(done.stdout + done.stderr)["total"] == 28
+
+
+CONDA = """#!/bin/sh
+case "$*" in
+  "info --json") echo '{"conda_prefix": "/nowhere", "platform": "linux-64"}' ;;
+  "--version") echo "conda 25.1.0" ;;
+  *channel_priority*) echo '{"get": {"channel_priority": "strict"}}' ;;
+  *) echo "unexpected: $*" >&2; exit 1 ;;
+esac
+"""
+
+
+def test_every_job_that_runs_code_has_a_conda_environment(snakemake, tmp_path):
+    """What Snakemake plans where conda is: a stand-in answers its questions about the installation."""
+    (tmp_path / "conda").write_text(CONDA)
+    (tmp_path / "conda").chmod(0o755)
+    done = snakemake("--dry-run", "--software-deployment-method", "conda", path=tmp_path)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    created = set(re.findall(r"(\w+\.yaml) will be created", said))
+    assert created == {"core.yaml", "tracking.yaml"}
+
+
+def test_the_rules_are_clean(snakemake):
+    done = snakemake("--lint")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_sections_of_the_front_door_are_in_order(root):
+    lines = (root / "Snakefile").read_text().splitlines()
+    assert len(lines) < 60
+    included = [lines.index(f'include: "workflow/rules/{name}.smk"') for name in (
+        "common", "data", "stage1", "stage2", "evaluate", "report", "tracking"
+    )]  # fmt: skip
+    assert all(before < after for before, after in pairwise(included))

@@ -1,0 +1,248 @@
+"""Functions of the rules: the run's settings, its plan, and what each job takes. No rules here."""
+
+from functools import wraps
+
+from snakemake.exceptions import WorkflowError
+
+from fewshot import config as run_config
+from fewshot.errors import ConfigError
+from fewshot.plan import Plan
+from fewshot.provenance import ROOT, nvidia_in_sight, source_hash
+from fewshot.tracking import flag_path, public_uri, tracked_path
+
+STORE = ("images.npy", "labels.npy", "classes.csv", "images.csv", "meta.json")
+NETWORK = ("model.safetensors", "model.json", "metrics.jsonl")
+FEATURES = ("features.npy", "rows.npy", "features.json")
+ADAPTED = ("features.npy", "adapt.json", "metrics.jsonl")
+TABLES = ("summary.csv", "paired.csv", "metrics.json", "tables")
+FIGURES = ("training_curves", "accuracy_by_shot", "published_vs_measured", "paired_gains")
+
+
+def in_one_line(function):
+    """A user's mistake ends the workflow with its one line."""
+
+    @wraps(function)
+    def checked(*args, **kwargs):
+        try:
+            return function(*args, **kwargs)
+        except ConfigError as error:
+            raise WorkflowError(str(error)) from None
+
+    return checked
+
+
+try:
+    PLAN = Plan(run_config.parse(config))
+except ConfigError as error:
+    raise WorkflowError(str(error)) from None
+
+
+# --- jobs by wildcard --------------------------------------------------------------------------------------------------
+
+
+@in_one_line
+def network_job(wildcards):
+    PLAN.check(store=wildcards.get("store"), run=wildcards.get("run"))
+    job = PLAN.network(wildcards.get("network") or wildcards.network_name, int(wildcards.seed))
+    if wildcards.get("network", job.key) != job.key or wildcards.get("network_name", job.name) != job.name:
+        raise ConfigError(f"network {job.name} lies in {PLAN.network_dir(job)}; its results are under {job.name}")
+    return job
+
+
+@in_one_line
+def episode_job(wildcards):
+    PLAN.check(store=wildcards.store)
+    return PLAN.episode_file(wildcards.episodes)
+
+
+@in_one_line
+def adaptation_job(wildcards):
+    job = PLAN.adaptation(network_job(wildcards), wildcards.adaptation, wildcards.episodes)
+    if (wildcards.adaptation, int(wildcards.tasks)) != (job.key, job.tasks):
+        raise ConfigError(f"adaptation {job.name} of {job.network.name} lies in {PLAN.adapted_dir(job)}")
+    return job
+
+
+@in_one_line
+def evaluation_job(wildcards):
+    return PLAN.evaluation(network_job(wildcards), wildcards.adaptation)
+
+
+@in_one_line
+def this_run(wildcards):
+    PLAN.check(run=wildcards.run)
+    return PLAN
+
+
+# --- files -------------------------------------------------------------------------------------------------------------
+
+
+def files(folder, names):
+    return [str(folder / name) for name in names]
+
+
+def split_file(wildcards):
+    """The split file of a folder data set, where the run names one."""
+    in_one_line(PLAN.check)(store=wildcards.store)
+    dataset = PLAN.config.dataset
+    return dataset.split if dataset.name == "folder" and dataset.split else []
+
+
+def store_of_episodes(wildcards):
+    episode_job(wildcards)
+    return store_files(wildcards)
+
+
+def store_meta(wildcards):
+    return str(this_run(wildcards).store_dir / "meta.json")
+
+
+def store_files(wildcards):
+    in_one_line(PLAN.check)(store=wildcards.get("store"), run=wildcards.get("run"))
+    return files(PLAN.store_dir, STORE)
+
+
+def network_files(wildcards):
+    return files(PLAN.network_dir(network_job(wildcards)), NETWORK)
+
+
+def feature_files(wildcards):
+    return files(PLAN.features_dir(network_job(wildcards)), FEATURES)
+
+
+def episode_files(wildcards):
+    return [str(PLAN.episodes_path(PLAN.episodes(shot))) for shot in evaluation_job(wildcards).shots]
+
+
+def adapted_files(wildcards):
+    """What stage 2 made for one evaluation; nothing when the network is evaluated as trained."""
+    wanted = evaluation_job(wildcards)
+    jobs = [job for job in PLAN.adaptations if (job.network, job.name) == (wanted.network, wanted.adaptation)]
+    return [file for job in jobs for file in files(PLAN.adapted_dir(job), ADAPTED)]
+
+
+def evaluations(wildcards):
+    return [str(PLAN.evaluation_dir(job)) for job in this_run(wildcards).evaluations]
+
+
+def all_network_files(wildcards):
+    return [file for job in this_run(wildcards).networks for file in files(PLAN.network_dir(job), NETWORK[1:])]
+
+
+def all_adapted_files(wildcards):
+    return [file for job in this_run(wildcards).adaptations for file in files(PLAN.adapted_dir(job), ADAPTED[1:])]
+
+
+@in_one_line
+def mapped_networks(wildcards):
+    """The two networks whose activation maps are drawn, of the first seed."""
+    wanted = this_run(wildcards).config.activation_maps
+    if wanted is None:
+        raise ConfigError(f"run {wildcards.run} draws no activation maps; its config has no activation_maps")
+    jobs = [PLAN.network(name, PLAN.config.seeds[0]) for name in wanted.networks]
+    return [file for job in jobs for file in files(PLAN.network_dir(job), NETWORK[:2])]
+
+
+def tracked_adaptations(wildcards):
+    network = network_job(wildcards)
+    jobs = [job for job in PLAN.adaptations if job.network == network]
+    return [file for job in jobs for file in files(PLAN.adapted_dir(job), ADAPTED[1:])]
+
+
+def tracked_evaluations(wildcards):
+    network = network_job(wildcards)
+    return [str(PLAN.evaluation_dir(job)) for job in PLAN.evaluations if job.network == network]
+
+
+# --- final targets -----------------------------------------------------------------------------------------------------
+
+
+def results(wildcards):
+    figures = [f"{name}.{ending}" for name in FIGURES for ending in ("svg", "csv")]
+    if PLAN.config.activation_maps is not None:
+        figures += ["activation_maps.png", "activation_maps.csv"]
+    return files(PLAN.results, TABLES) + files(PLAN.results / "figures", figures)
+
+
+def tracked(wildcards):
+    return [str(tracked_path(PLAN, job)) for job in PLAN.networks]
+
+
+def everything(wildcards):
+    return results(wildcards) + tracked(wildcards)
+
+
+# --- what else a job depends on: its settings and its code -----------------------------------------------------------------
+
+
+def store_settings(wildcards):
+    return {key: value for key, value in PLAN.config.dataset.as_dict().items() if key != "raw"}
+
+
+def network_settings(wildcards):
+    """How often a training reports and saves makes it no other training."""
+    unimportant = {"training": {"log_every", "save_every"}}
+    return network_job(wildcards).settings.model_dump(mode="json", exclude=unimportant)
+
+
+def adaptation_settings(wildcards):
+    return adaptation_job(wildcards).settings.as_dict()
+
+
+def evaluation_settings(wildcards):
+    """Rows as text, and the scale that dense queries may override."""
+    return {
+        "rows": [str(setting) for setting in evaluation_job(wildcards).settings],
+        "scale": PLAN.config.evaluation.scale,
+    }
+
+
+def map_settings(wildcards):
+    return PLAN.config.activation_maps.as_dict()
+
+
+def run_settings(wildcards):
+    """All that may show in the tables: not where the archives lay, nor which device was asked for."""
+    settings = this_run(wildcards).config.as_dict()
+    return {**settings, "device": None, "dataset": store_settings(wildcards)}
+
+
+def others(package, chosen):
+    """The modules that settings could name in place of the chosen one: their code is not this job's."""
+    folder = ROOT.joinpath(*package.split("."))
+    names = {path.stem for path in folder.glob("*.py")} - {"__init__", "base", chosen}
+    return [f"fewshot.{package}.{name}" for name in names]
+
+
+def preparation_code():
+    """The code that reads this run's data set, and the class lists of its split."""
+    name = PLAN.config.dataset.name
+    source = {"fc100": "cifar100", "cifar_fs": "cifar100"}.get(name, name)
+    lists = [path.read_text() for path in sorted((ROOT / "data" / "splits").glob(f"{name}*"))]
+    return run_config.content_hash([source_hash("fewshot.data.prepare", without=others("data.sources", source)), lists])
+
+
+def adaptation_code(wildcards):
+    """The code of the one method, and of the frame that applies it to tasks."""
+    chosen = adaptation_job(wildcards).settings.method
+    method = f"fewshot.methods.{chosen}"
+    return source_hash("fewshot.adaptation", method, without=others("methods", chosen))
+
+
+# --- resources ---------------------------------------------------------------------------------------------------------
+
+
+def growing(amount):
+    """An amount that grows with every retry, so that a job killed for its memory or time gets more of it."""
+
+    def at_attempt(wildcards, attempt):
+        return amount * attempt
+
+    return at_attempt
+
+
+def gpus(wildcards):
+    """1 for what may run on CUDA. Jobs that stay on a machine without such a device run side by side instead."""
+    device = PLAN.config.device
+    stays_without = workflow.local_exec and not nvidia_in_sight()
+    return 0 if device == "cpu" or (device == "auto" and stays_without) else 1

@@ -1,0 +1,28 @@
+"""Evaluation: the accuracy of every task, for every setting of one network."""
+
+
+rule evaluate:
+    input:
+        store=store_files,
+        network=network_files,
+        features=feature_files,
+        episodes=episode_files,
+        adapted=adapted_files,
+    output:
+        directory("results/{run}/evaluations/{network_name}/{adaptation}/seed{seed}"),
+    log:
+        "logs/evaluate/{run}/{network_name}/{adaptation}/seed{seed}.log",
+    benchmark:
+        "benchmarks/evaluate/{run}/{network_name}/{adaptation}/seed{seed}.tsv"
+    conda:
+        "../envs/core.yaml"
+    threads: 1
+    resources:
+        gpu=gpus,
+        mem_mb=growing(8000),
+        runtime=growing(60),
+    params:
+        settings=evaluation_settings,
+        code=source_hash("fewshot.evaluation"),
+    script:
+        "../scripts/evaluate.py"

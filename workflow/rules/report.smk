@@ -1,0 +1,113 @@
+"""Results for people: tables beside the published numbers, figures, and what the HTML report shows of them."""
+
+
+rule assemble:
+    input:
+        evaluations=evaluations,
+        networks=all_network_files,
+        adapted=all_adapted_files,
+        store=store_meta,
+        published="config/published.csv",
+    output:
+        summary=report(
+            "results/{run}/summary.csv",
+            caption="../report/summary.rst",
+            category="Tables",
+            labels={"table": "all settings, one row each"},
+        ),
+        paired=report(
+            "results/{run}/paired.csv",
+            caption="../report/paired.rst",
+            category="Tables",
+            labels={"table": "paired differences"},
+        ),
+        metrics="results/{run}/metrics.json",
+        tables=report(
+            directory("results/{run}/tables"),
+            patterns=["{table}.html"],
+            caption="../report/tables.rst",
+            category="Tables",
+            labels={"table": "{table}"},
+        ),
+    log:
+        "logs/assemble/{run}.log",
+    conda:
+        "../envs/core.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(15),
+    params:
+        settings=run_settings,
+        code=source_hash("fewshot.report"),
+    script:
+        "../scripts/assemble.py"
+
+
+rule draw_figures:
+    input:
+        summary="results/{run}/summary.csv",
+        paired="results/{run}/paired.csv",
+        networks=all_network_files,
+    output:
+        report(
+            "results/{run}/figures/training_curves.svg",
+            caption="../report/training_curves.rst",
+            category="Figures",
+            labels={"figure": "training curves"},
+        ),
+        report(
+            "results/{run}/figures/accuracy_by_shot.svg",
+            caption="../report/accuracy_by_shot.rst",
+            category="Figures",
+            labels={"figure": "accuracy by shot"},
+        ),
+        report(
+            "results/{run}/figures/published_vs_measured.svg",
+            caption="../report/published_vs_measured.rst",
+            category="Figures",
+            labels={"figure": "published against measured"},
+        ),
+        report(
+            "results/{run}/figures/paired_gains.svg",
+            caption="../report/paired_gains.rst",
+            category="Figures",
+            labels={"figure": "paired gains"},
+        ),
+        expand("results/{{run}}/figures/{name}.csv", name=FIGURES),
+    log:
+        "logs/draw_figures/{run}.log",
+    conda:
+        "../envs/core.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(15),
+    params:
+        code=source_hash("fewshot.plots"),
+    script:
+        "../scripts/draw_figures.py"
+
+
+rule draw_activation_maps:
+    input:
+        store=store_files,
+        networks=mapped_networks,
+    output:
+        report(
+            "results/{run}/figures/activation_maps.png",
+            caption="../report/activation_maps.rst",
+            category="Figures",
+            labels={"figure": "class activation maps"},
+        ),
+        "results/{run}/figures/activation_maps.csv",
+    log:
+        "logs/draw_activation_maps/{run}.log",
+    conda:
+        "../envs/core.yaml"
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(30),
+    params:
+        settings=map_settings,
+        code=source_hash("fewshot.activation_maps"),
+    script:
+        "../scripts/draw_activation_maps.py"

@@ -1,0 +1,50 @@
+"""Stage 1: train a network on the base classes, and compute the features of the images it is tested on."""
+
+
+rule train:
+    input:
+        store=store_files,
+    output:
+        expand("resources/{{store}}/networks/{{network}}/seed{{seed}}/{file}", file=NETWORK),
+    log:
+        "logs/train/{store}/{network}/seed{seed}.log",
+    benchmark:
+        "benchmarks/train/{store}/{network}/seed{seed}.tsv"
+    conda:
+        "../envs/core.yaml"
+    threads: 4
+    resources:
+        gpu=gpus,
+        mem_mb=growing(12000),
+        runtime=growing(1440),
+    params:
+        settings=network_settings,
+        code=source_hash("fewshot.training"),
+    script:
+        "../scripts/train.py"
+
+
+rule extract:
+    input:
+        store=store_files,
+        network=network_files,
+    output:
+        expand(
+            "resources/{{store}}/networks/{{network}}/seed{{seed}}/features-{{part}}/{file}",
+            file=FEATURES,
+        ),
+    log:
+        "logs/extract/{store}/{network}/seed{seed}/{part}.log",
+    benchmark:
+        "benchmarks/extract/{store}/{network}/seed{seed}/{part}.tsv"
+    conda:
+        "../envs/core.yaml"
+    threads: 2
+    resources:
+        gpu=gpus,
+        mem_mb=growing(8000),
+        runtime=growing(60),
+    params:
+        code=source_hash("fewshot.features"),
+    script:
+        "../scripts/extract.py"

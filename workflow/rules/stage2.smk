@@ -1,0 +1,29 @@
+"""Stage 2: adapt a network to each task, and keep what it then makes of the task's images."""
+
+
+rule adapt:
+    input:
+        store=store_files,
+        network=network_files,
+        episodes="resources/{store}/episodes/{episodes}.npz",
+    output:
+        expand(
+            "resources/{{store}}/networks/{{network}}/seed{{seed}}/adapted/{{adaptation}}/{{episodes}}-first{{tasks}}/{file}",
+            file=ADAPTED,
+        ),
+    log:
+        "logs/adapt/{store}/{network}/seed{seed}/{adaptation}/{episodes}-first{tasks}.log",
+    benchmark:
+        "benchmarks/adapt/{store}/{network}/seed{seed}/{adaptation}/{episodes}-first{tasks}.tsv"
+    conda:
+        "../envs/core.yaml"
+    threads: 4
+    resources:
+        gpu=gpus,
+        mem_mb=growing(16000),
+        runtime=growing(720),
+    params:
+        settings=adaptation_settings,
+        code=adaptation_code,
+    script:
+        "../scripts/adapt.py"

@@ -1,0 +1,7 @@
+from fewshot import stages
+from fewshot.job import job
+
+if __name__ == "__main__":
+    with job(snakemake.config, snakemake.log[0]) as plan:
+        network = plan.network(snakemake.wildcards.network, int(snakemake.wildcards.seed))
+        stages.train(plan, network, threads=snakemake.threads)
