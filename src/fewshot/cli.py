@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from fewshot import __version__
+from fewshot import __version__, stages
 from fewshot.config import load, schema
 from fewshot.job import user_errors
 from fewshot.plan import Plan
@@ -47,8 +47,6 @@ def _missing(path: Path, force: bool) -> bool:
 @app.command()
 def prepare(config: Config, workers: Threads = None, force: Force = False) -> None:
     """Archive to image store: decode every image once."""
-    from fewshot import stages  # PyTorch is loaded only where it is needed
-
     with user_errors():
         plan = _plan(config)
         if _missing(plan.store_dir / "meta.json", force):
@@ -58,8 +56,6 @@ def prepare(config: Config, workers: Threads = None, force: Force = False) -> No
 @app.command()
 def episodes(config: Config, force: Force = False) -> None:
     """Image store to episode files: draw the tasks of every number of shots."""
-    from fewshot import stages
-
     with user_errors():
         plan = _plan(config)
         for shot in plan.config.evaluation.shots:
@@ -70,8 +66,6 @@ def episodes(config: Config, force: Force = False) -> None:
 @app.command()
 def train(config: Config, network: Network = None, seed: Seed = None, threads: Threads = None, force: Force = False) -> None:
     """Image store to trained networks (stage 1). A killed training goes on where it was."""
-    from fewshot import stages
-
     with user_errors():
         plan = _plan(config)
         for job in plan.select(network, seed):
@@ -82,8 +76,6 @@ def train(config: Config, network: Network = None, seed: Seed = None, threads: T
 @app.command()
 def extract(config: Config, network: Network = None, seed: Seed = None, threads: Threads = None, force: Force = False) -> None:
     """Trained networks to features of the evaluated images."""
-    from fewshot import stages
-
     with user_errors():
         plan = _plan(config)
         for job in plan.select(network, seed):
@@ -94,8 +86,6 @@ def extract(config: Config, network: Network = None, seed: Seed = None, threads:
 @app.command()
 def adapt(config: Config, network: Network = None, seed: Seed = None, threads: Threads = None, force: Force = False) -> None:
     """Trained networks and tasks to adapted features (stage 2). Goes on where it was killed."""
-    from fewshot import stages
-
     with user_errors():
         plan = _plan(config)
         chosen = plan.select(network, seed)
@@ -107,8 +97,6 @@ def adapt(config: Config, network: Network = None, seed: Seed = None, threads: T
 @app.command()
 def evaluate(config: Config, network: Network = None, seed: Seed = None, threads: Threads = None, force: Force = False) -> None:
     """Features and tasks to per-task accuracies."""
-    from fewshot import stages
-
     with user_errors():
         plan = _plan(config)
         chosen = plan.select(network, seed)
@@ -120,8 +108,6 @@ def evaluate(config: Config, network: Network = None, seed: Seed = None, threads
 @app.command()
 def assemble(config: Config) -> None:
     """Per-task accuracies to summary.csv, tables and figures beside the published numbers."""
-    from fewshot import stages
-
     with user_errors():
         plan = _plan(config)
         stages.assemble(plan)

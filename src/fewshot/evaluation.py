@@ -14,11 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -26,7 +24,6 @@ from torch.nn import functional as F
 from fewshot.episodes import Episodes
 from fewshot.errors import ConfigError
 from fewshot.features import Features
-from fewshot.files import atomic
 from fewshot.models.heads import PoolingKind, pool_locations
 from fewshot.models.network import Network
 
@@ -239,10 +236,3 @@ def interval(accuracies: npt.NDArray[np.float64]) -> tuple[float, float]:
     """Mean over tasks and half the 95 % interval, 1.96 s / sqrt(T) with the sample deviation s, as the papers have it."""
     half = 1.96 * accuracies.std(ddof=1) / np.sqrt(len(accuracies)) if len(accuracies) > 1 else 0.0
     return float(accuracies.mean()), float(half)
-
-
-def save_accuracies(path: Path, accuracies: Accuracies) -> None:
-    """Write per-task accuracies (percent) as parquet: a row a task, a column a population."""
-    columns = {"task": np.arange(len(next(iter(accuracies.values()))), dtype=np.int64), **accuracies}
-    with atomic(path) as temporary:
-        pd.DataFrame(columns).to_parquet(temporary, index=False)

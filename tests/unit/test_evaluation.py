@@ -1,13 +1,12 @@
 """The evaluator against a slow, plain loop over tasks, queries, locations and classes."""
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
 from fewshot.episodes import Episodes
 from fewshot.errors import ConfigError
-from fewshot.evaluation import ClassWeights, Evaluator, interval, save_accuracies
+from fewshot.evaluation import ClassWeights, Evaluator, interval
 from fewshot.features import Features
 
 WAY, SHOT, QUERIES, TASKS, IMAGES, LOCATIONS, CHANNELS, BASE = 3, 2, 4, 7, 60, 4, 5, 6
@@ -141,9 +140,3 @@ def test_interval_is_the_papers_formula():
     assert mean == 75.0
     assert half == pytest.approx(1.96 * np.sqrt((225 + 25 + 25 + 225) / 3) / 2)
     assert interval(np.array([50.0])) == (50.0, 0.0)
-
-
-def test_accuracies_are_kept_a_row_a_task(tmp_path):
-    save_accuracies(tmp_path / "a.parquet", {"novel": np.array([50.0, 60.0]), "both": np.array([1.0, 2.0])})
-    table = pd.read_parquet(tmp_path / "a.parquet")
-    assert table.to_dict("list") == {"task": [0, 1], "novel": [50.0, 60.0], "both": [1.0, 2.0]}

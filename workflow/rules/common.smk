@@ -222,6 +222,16 @@ def preparation_code():
     return run_config.content_hash([source_hash("fewshot.data.prepare", without=others("data.sources", source)), lists])
 
 
+def training_code():
+    """The code of stage 1. Validation on the way uses the evaluation's, but a change there is no reason to train anew."""
+    return source_hash("fewshot.training", without=["fewshot.evaluation", "fewshot.features"])
+
+
+def evaluation_code():
+    """The code of the evaluation. What a stage-2 method does reaches it as that method's files."""
+    return source_hash("fewshot.task_results", without=others("methods", None))
+
+
 def adaptation_code(wildcards):
     """The code of the one method, and of the frame that applies it to tasks."""
     chosen = adaptation_job(wildcards).settings.method

@@ -23,6 +23,6 @@ rule evaluate:
         runtime=growing(60),
     params:
         settings=evaluation_settings,
-        code=source_hash("fewshot.evaluation"),
+        code=evaluation_code(),
     script:
         "../scripts/evaluate.py"

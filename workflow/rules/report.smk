@@ -38,16 +38,18 @@ rule assemble:
         runtime=growing(15),
     params:
         settings=run_settings,
-        code=source_hash("fewshot.report"),
+        code=source_hash("fewshot.report.assembly"),
     script:
         "../scripts/assemble.py"
 
 
 rule draw_figures:
     input:
-        summary="results/{run}/summary.csv",
-        paired="results/{run}/paired.csv",
+        evaluations=evaluations,
         networks=all_network_files,
+        adapted=all_adapted_files,
+        store=store_meta,
+        published="config/published.csv",
     output:
         report(
             "results/{run}/figures/training_curves.svg",
@@ -82,7 +84,8 @@ rule draw_figures:
         mem_mb=growing(4000),
         runtime=growing(15),
     params:
-        code=source_hash("fewshot.plots"),
+        settings=run_settings,
+        code=source_hash("fewshot.report.plots"),
     script:
         "../scripts/draw_figures.py"
 
@@ -108,6 +111,6 @@ rule draw_activation_maps:
         runtime=growing(30),
     params:
         settings=map_settings,
-        code=source_hash("fewshot.activation_maps"),
+        code=source_hash("fewshot.report.activation_maps"),
     script:
         "../scripts/draw_activation_maps.py"

@@ -19,7 +19,7 @@ rule train:
         runtime=growing(1440),
     params:
         settings=network_settings,
-        code=source_hash("fewshot.training"),
+        code=training_code(),
     script:
         "../scripts/train.py"
 

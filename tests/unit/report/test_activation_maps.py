@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from fewshot.activation_maps import CASES, Example, Subject, draw_activation_maps, find_examples
 from fewshot.checkpoint import save_network
 from fewshot.data.store import Store, open_store
 from fewshot.errors import ConfigError, DataError
 from fewshot.models.network import Network
 from fewshot.plan import Plan
+from fewshot.report.activation_maps import CASES, Example, Subject, draw_activation_maps, find_examples
 
 Make = Callable[..., Plan]
 SMALL: dict[str, Any] = {

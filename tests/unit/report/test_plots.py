@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fewshot import drawing
 from fewshot.plan import Plan
-from fewshot.plots import draw_figures, gains_table, published_table, shot_table, training_table
-from fewshot.published import Published, load_published
-from fewshot.results import Row, make_rows, read_settings, read_store
+from fewshot.report import drawing
+from fewshot.report.plots import draw_figures, gains_table, published_table, shot_table, training_table
+from fewshot.report.published import Published, load_published
+from fewshot.report.results import Row, make_rows, read_settings, read_store
 
 Make = Callable[..., Plan]
 NAMES = {"training_curves", "accuracy_by_shot", "published_vs_measured", "paired_gains"}

@@ -11,8 +11,8 @@ import pytest
 
 from fewshot.errors import DataError
 from fewshot.plan import Plan
-from fewshot.published import Published, load_published
-from fewshot.results import (
+from fewshot.report.published import Published, load_published
+from fewshot.report.results import (
     make_rows,
     mean_interval,
     method_labels,

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 from fewshot.plan import Plan
-from fewshot.published import Published, load_published
-from fewshot.rendering import Accuracy, Table, as_csv
-from fewshot.results import Row, make_rows, read_settings, read_store
-from fewshot.tables import accuracy_tables
+from fewshot.report.published import Published, load_published
+from fewshot.report.rendering import Accuracy, Table, as_csv
+from fewshot.report.results import Row, make_rows, read_settings, read_store
+from fewshot.report.tables import accuracy_tables
 
 Make = Callable[..., Plan]
 

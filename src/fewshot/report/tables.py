@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from fewshot.papers import BACKBONES, LABELS, backbone_name, stage1_name, usual_pooling
 from fewshot.plan import AS_TRAINED, Plan
-from fewshot.published import Published
-from fewshot.rendering import Accuracy, Cell, Column, Table
-from fewshot.results import Row, seed_interval
+from fewshot.report.papers import BACKBONES, LABELS, backbone_name, stage1_name, usual_pooling
+from fewshot.report.published import Published
+from fewshot.report.rendering import Accuracy, Cell, Column, Table
+from fewshot.report.results import Row, seed_interval
 
 PAIRS = ("gmp/gmp", "gmp/dense", "gap/gap", "gap/dense", "gap/gmp", "gmp/gap")
 """Support/query poolings at testing, in the order of the paper's Table 2, then those of its Table 3."""

@@ -10,7 +10,7 @@ import pytest
 
 from fewshot.errors import DataError
 from fewshot.plan import Plan
-from fewshot.report import PAIRED_COLUMNS, SEEDS_COLUMNS, assemble
+from fewshot.report.assembly import PAIRED_COLUMNS, SEEDS_COLUMNS, assemble
 
 Make = Callable[..., Plan]
 DESIGN = (

@@ -11,8 +11,8 @@ import pandas as pd
 
 from fewshot.config import AdaptationSettings, NetworkSettings
 from fewshot.errors import DataError
-from fewshot.papers import backbone_name, stage1_name
 from fewshot.plan import AS_TRAINED
+from fewshot.report.papers import backbone_name, stage1_name
 
 PUBLISHED = Path("config/published.csv")
 """The published numbers, from the project's root."""

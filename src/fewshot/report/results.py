@@ -18,9 +18,9 @@ from fewshot.data.store import open_store
 from fewshot.errors import DataError
 from fewshot.evaluation import interval
 from fewshot.files import read_json
-from fewshot.papers import Facts, backbone_name, deviations, method_name
 from fewshot.plan import AS_TRAINED, EvaluatedSetting, EvaluationJob, Plan
-from fewshot.published import Number, Published
+from fewshot.report.papers import Facts, backbone_name, deviations, method_name
+from fewshot.report.published import Number, Published
 
 Floats = npt.NDArray[np.float64]
 

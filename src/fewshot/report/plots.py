@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fewshot import drawing
-from fewshot.drawing import MEASURES
-from fewshot.papers import BACKBONES, LABELS, backbone_name, usual_pooling
 from fewshot.plan import AS_TRAINED, Plan
-from fewshot.published import PUBLISHED, Published, load_published
-from fewshot.report import by_place, write_csv
-from fewshot.results import Row, make_rows, paired, read_lines, read_settings, read_store, seed_interval
+from fewshot.report import drawing
+from fewshot.report.assembly import by_place, write_csv
+from fewshot.report.drawing import MEASURES
+from fewshot.report.papers import BACKBONES, LABELS, backbone_name, usual_pooling
+from fewshot.report.published import PUBLISHED, Published, load_published
+from fewshot.report.results import Row, make_rows, paired, read_lines, read_settings, read_store, seed_interval
 
 
 def draw_figures(plan: Plan, published: Path = PUBLISHED) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from fewshot.config import ImplantingSettings, NetworkSettings
 from fewshot.errors import DataError
-from fewshot.published import COLUMNS, Number, Published, load_published
+from fewshot.report.published import COLUMNS, Number, Published, load_published
 
 ROOT = Path(__file__).parents[2]
 PAPER = ROOT.parent / "shared" / "papers" / "000_f21c17c572d92b5e.txt"

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from fewshot.config import RunConfig, parse
-from fewshot.rendering import Accuracy, Column, Table, as_csv, as_html, as_markdown, write_tables
+from fewshot.report.rendering import Accuracy, Column, Table, as_csv, as_html, as_markdown, write_tables
 
 TABLE = Table(
     "small", "A small table", "What <it> means.",

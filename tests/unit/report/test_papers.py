@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from fewshot.config import ImplantingSettings, NetworkSettings
-from fewshot.papers import (
+from fewshot.report.papers import (
     PROTOCOLS,
     Facts,
     backbone_name,

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from fewshot import drawing, features
+from fewshot import features
 from fewshot.checkpoint import load_network
 from fewshot.data.store import Store, open_store
 from fewshot.device import select_device
@@ -24,7 +24,8 @@ from fewshot.errors import ConfigError, DataError
 from fewshot.models.heads import PoolingKind, pool_locations, predict, scaled_cosine
 from fewshot.models.network import Network
 from fewshot.plan import Plan
-from fewshot.report import write_csv
+from fewshot.report import drawing
+from fewshot.report.assembly import write_csv
 
 CASES = {
     ("base", True, True): "base, both right",

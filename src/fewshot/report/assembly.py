@@ -13,11 +13,11 @@ from typing import Any
 import pandas as pd
 
 from fewshot.files import atomic, write_json
-from fewshot.papers import BACKBONES, PROTOCOLS, backbone_name, network_deviations, stage1_name, stage2_name
 from fewshot.plan import AS_TRAINED, Plan
-from fewshot.published import PUBLISHED, Published, load_published
-from fewshot.rendering import Accuracy, Cell, Column, Table, write_tables
-from fewshot.results import (
+from fewshot.report.papers import BACKBONES, PROTOCOLS, backbone_name, network_deviations, stage1_name, stage2_name
+from fewshot.report.published import PUBLISHED, Published, load_published
+from fewshot.report.rendering import Accuracy, Cell, Column, Table, write_tables
+from fewshot.report.results import (
     NetworkRecord,
     Row,
     StoreRecord,
@@ -28,7 +28,7 @@ from fewshot.results import (
     read_store,
     seed_interval,
 )
-from fewshot.tables import accuracy_tables
+from fewshot.report.tables import accuracy_tables
 
 SUMMARY_COLUMNS = (
     "run", "dataset", "method", "backbone", "stage1", "stage2", "way", "shot", "queries", "tasks", "population",

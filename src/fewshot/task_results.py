@@ -1,0 +1,90 @@
+"""The results of an evaluation job: the accuracy of every task in every setting, and what was evaluated on what.
+
+Folder: one parquet file a setting (`<setting key>.parquet`: a row a task, a column a population, percent) and settings.json.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fewshot import provenance
+from fewshot.adaptation import load_adapted
+from fewshot.config import content_hash
+from fewshot.data.store import Store
+from fewshot.episodes import Episodes
+from fewshot.episodes import load as load_episodes
+from fewshot.evaluation import Accuracies, Evaluator, class_weights, interval
+from fewshot.features import Features
+from fewshot.files import atomic, replacing_folder, write_json
+from fewshot.models.network import Network
+from fewshot.plan import AS_TRAINED, EvaluatedSetting, EvaluationJob, Plan
+
+logger = logging.getLogger(__name__)
+FORMAT = 1
+
+
+def evaluate(plan: Plan, job: EvaluationJob, store: Store, network: Network, info: dict[str, Any], features: Features) -> None:
+    """Evaluate all settings of a job and write their folder.
+
+    Args:
+        plan: gives the paths of episodes and adapted features, and of the output.
+        job: which settings.
+        store: images and classes.
+        network: on the device to compute on.
+        info: its model.json.
+        features: of the network.
+    """
+    device = network.mean.device
+    evaluator = Evaluator(features, device, class_weights(network, store.labels[features.rows]))
+    hashes: dict[int, str] = {}
+    records = []
+    with replacing_folder(plan.evaluation_dir(job)) as folder:
+        for setting in job.settings:
+            episodes = load_episodes(plan.episodes_path(plan.episodes(setting.shot)), store)
+            hashes[setting.shot] = episodes.hash
+            added, scale = None, network.scale
+            if job.adaptation != AS_TRAINED:
+                stage2 = plan.adaptation(job.network, job.adaptation, plan.episodes(setting.shot).key)
+                added = load_adapted(plan.adapted_dir(stage2), info["sha256"], episodes)
+                scale = stage2.settings.scale
+            scale = plan.config.evaluation.scale or scale
+            poolings = setting.support_pooling, setting.query_pooling
+            accuracies = evaluator.accuracies(episodes, *poolings, scale, setting.populations, setting.tasks, added)
+            save_accuracies(folder / f"{setting.key}.parquet", accuracies)
+            for population, values in accuracies.items():
+                mean, half = interval(values)
+                logger.info("%s, %s: %.2f ± %.2f %% over %d tasks", setting.key, population, mean, half, len(values))
+            records.append(_record(plan, job, setting, store, episodes, scale))
+        write_json(
+            folder / "settings.json",
+            {
+                "format": FORMAT, "run": plan.config.run, "dataset": plan.config.dataset.name, "network": job.network.name,
+                "network_key": job.network.key, "seed": job.network.seed, "adaptation": job.adaptation,
+                "way": plan.config.evaluation.way, "queries": plan.config.evaluation.queries,
+                "part": plan.config.evaluation.part, "episodes": hashes, "data_hash": store.data_hash,
+                "model_sha256": info["sha256"], "device": provenance.device_words(device),
+                "git_revision": provenance.git_revision(), "versions": provenance.versions(), "settings": records,
+            },
+        )  # fmt: skip
+
+
+def _record(
+    plan: Plan, job: EvaluationJob, setting: EvaluatedSetting, store: Store, episodes: Episodes, scale: float
+) -> dict[str, Any]:
+    identity = {
+        "job": plan.identity(job, setting), "data": store.data_hash, "episodes": episodes.hash, "scale": scale,
+    }  # fmt: skip
+    return {"key": setting.key, **asdict(setting), "scale": scale, "run_key": content_hash(identity)[:16]}
+
+
+def save_accuracies(path: Path, accuracies: Accuracies) -> None:
+    """Write per-task accuracies (percent) as parquet: a row a task, a column a population."""
+    columns = {"task": np.arange(len(next(iter(accuracies.values()))), dtype=np.int64), **accuracies}
+    with atomic(path) as temporary:
+        pd.DataFrame(columns).to_parquet(temporary, index=False)
