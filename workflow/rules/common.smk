@@ -242,6 +242,11 @@ def adaptation_code(wildcards):
 # --- resources ---------------------------------------------------------------------------------------------------------
 
 
+def share_of_cores(jobs):
+    """Threads of each of some jobs that may run side by side: one core each before two for any, and at most four."""
+    return max(1, min(4, (workflow.cores or 4 * jobs) // max(jobs, 1)))
+
+
 def growing(amount):
     """An amount that grows with every retry, so that a job killed for its memory or time gets more of it."""
 

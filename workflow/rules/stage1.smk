@@ -12,7 +12,7 @@ rule train:
         "benchmarks/train/{store}/{network}/seed{seed}.tsv"
     conda:
         "../envs/core.yaml"
-    threads: 4
+    threads: share_of_cores(len(PLAN.networks))
     resources:
         gpu=gpus,
         mem_mb=growing(12000),

@@ -17,7 +17,7 @@ rule adapt:
         "benchmarks/adapt/{store}/{network}/seed{seed}/{adaptation}/{episodes}-first{tasks}.tsv"
     conda:
         "../envs/core.yaml"
-    threads: 4
+    threads: share_of_cores(len(PLAN.adaptations))
     resources:
         gpu=gpus,
         mem_mb=growing(16000),
