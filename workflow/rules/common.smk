@@ -244,7 +244,7 @@ def adaptation_code(wildcards):
 
 def share_of_cores(jobs):
     """Threads of each of some jobs that may run side by side: one core each before two for any, and at most four."""
-    return max(1, min(4, (workflow.cores or 4 * jobs) // max(jobs, 1)))
+    return max(1, min(4, (workflow.resource_settings.cores or 4 * jobs) // max(jobs, 1)))
 
 
 def growing(amount):
