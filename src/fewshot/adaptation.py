@@ -24,17 +24,23 @@ from fewshot.data.store import Store
 from fewshot.episodes import Episodes
 from fewshot.errors import DataError
 from fewshot.files import atomic, read_json, write_json
-from fewshot.methods.implanting import frozen_stream, train_implants
+from fewshot.methods import implanting
 from fewshot.models.network import Network
 from fewshot.plan import AdaptationJob
 
 logger = logging.getLogger(__name__)
+
+METHODS = {"implanting": implanting}
+"""Stage-2 methods by the name in their settings. Each has `frozen_stream` (once an image) and `adapt_tasks` (once a task)."""
+
 CHUNK = {"cpu": 8, "cuda": 64}
-"""Tasks trained at once."""
+"""Tasks trained at once, at most."""
+CHUNK_BYTES = {"cpu": 256 << 20, "cuda": 6 << 30}
+"""Bytes of frozen activations gathered for them, at most."""
 
 
 def adapt(network: Network, sha256: str, store: Store, episodes: Episodes, job: AdaptationJob, folder: Path) -> None:
-    """Train implants for the first `job.tasks` tasks and write the channels they add to support and query features.
+    """Adapt to each of the first `job.tasks` tasks; write the channels it adds to the features of support and query images.
 
     Killed and called again, it goes on where it was; tasks do not depend on each other.
 
@@ -46,17 +52,21 @@ def adapt(network: Network, sha256: str, store: Store, episodes: Episodes, job: 
         job: settings, number of tasks, seed.
         folder: output.
     """
-    device = network.mean.device
+    method, device = METHODS[job.settings.method], network.mean.device
     tasks, (way, shot) = job.tasks, episodes.support.shape[1:]
     index, rows = _used_images(episodes, tasks)
-    started = time.monotonic()
     logger.info("the frozen stream of %d images", len(rows))
-    stream = frozen_stream(network, store.images[rows])
-    locations = stream.features.shape[1]
-    state = _State(folder, f"{sha256}/{job.key}/{episodes.hash}/{tasks}", (*index.shape, locations, job.settings.width),
-                   job.settings.epochs)  # fmt: skip
+    stream = method.frozen_stream(network, store.images[rows])
+    per_task = index.shape[1] * sum(values[0].numel() * values.element_size() for values in stream.inputs)
+    chunk = max(1, min(CHUNK[device.type], CHUNK_BYTES[device.type] // per_task))
+    code = provenance.source_hash("fewshot.adaptation", f"fewshot.methods.{job.settings.method}")
+    state = _State(
+        folder,
+        identity=f"{sha256}/{job.key}/{episodes.hash}/{tasks}/{code}",
+        shape=(*index.shape, stream.features.shape[1], job.settings.width),
+        epochs=job.settings.epochs,
+    )
     bar = tqdm(initial=state.done, total=tasks, desc=f"{job.name}, {shot} shots", unit="task", mininterval=5)
-    chunk = CHUNK[device.type]
     for start in range(state.done, tasks, chunk):
         numbers = list(range(start, min(start + chunk, tasks)))
         curve = np.zeros((job.settings.epochs, 2))
@@ -65,10 +75,7 @@ def adapt(network: Network, sha256: str, store: Store, episodes: Episodes, job: 
             curve[epoch] = float(losses.sum()), float(accuracies.sum()) * 100
 
         images = torch.from_numpy(index[numbers]).to(device)
-        support = images[:, : way * shot].view(-1, way, shot)
-        implants, statistics = train_implants(stream, support, numbers, job.settings, job.network.seed, report)
-        with torch.no_grad():
-            added = implants(stream.take(images), statistics)
+        added = method.adapt_tasks(stream, images, way, shot, numbers, job.settings, job.network.seed, report)
         if not torch.isfinite(added).all():
             raise DataError(
                 f"adaptation {job.name}: features that are not finite in tasks {start}..{numbers[-1]}; "
@@ -79,19 +86,18 @@ def adapt(network: Network, sha256: str, store: Store, episodes: Episodes, job: 
     bar.close()
     sums = state.curve / max(tasks, 1)
     with atomic(folder / "metrics.jsonl") as temporary:
-        lines = [
-            {"epoch": i + 1, "loss": loss, "support_accuracy": accuracy} for i, (loss, accuracy) in enumerate(sums.tolist())
-        ]
+        lines = [{"epoch": i + 1, "loss": loss, "support_accuracy": right} for i, (loss, right) in enumerate(sums.tolist())]
         temporary.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    state.finish(folder / "features.npy")
+    state.publish(folder / "features.npy")
     record = {
         "format": FORMAT, "method": job.settings.method, "name": job.name, "settings": job.settings.as_dict(), "tasks": tasks,
         "way": way, "shot": shot, "network_sha256": sha256, "episodes_hash": episodes.hash, "data_hash": store.data_hash,
         "loss_first": float(sums[0, 0]) if len(sums) else None, "loss_last": float(sums[-1, 0]) if len(sums) else None,
-        "seconds": round(state.seconds + time.monotonic() - started, 1), "device": provenance.device_words(device),
+        "seconds": round(state.seconds, 1), "device": provenance.device_words(device),
         "threads": torch.get_num_threads(), "git_revision": provenance.git_revision(), "versions": provenance.versions(),
     }  # fmt: skip
     write_json(folder / "adapt.json", record)
+    state.remove()
 
 
 def _used_images(episodes: Episodes, tasks: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -102,44 +108,61 @@ def _used_images(episodes: Episodes, tasks: int) -> tuple[npt.NDArray[np.int64],
 
 
 class _State:
-    """Finished tasks of an unfinished adaptation, in `<folder>.state`: a memory map and a count that is written after it."""
+    """Finished tasks of an unfinished adaptation, in `<folder>.state`: a memory map, and a count that is written after it.
+
+    The map is linked, not moved, into the output, and the state is removed last: a kill at any moment loses nothing.
+    """
 
     def __init__(self, folder: Path, identity: str, shape: tuple[int, ...], epochs: int) -> None:
         self.folder = folder.with_name(folder.name + ".state")
-        self.identity, self.done, self.seconds = identity, 0, 0.0
+        self.identity, self.done, self._before = identity, 0, 0.0
         self.curve = np.zeros((epochs, 2))
         self._started = time.monotonic()
         record = self.folder / "progress.json"
         if record.exists():
             found = read_json(record)
             if found["identity"] != identity:
-                raise DataError(f"{self.folder}: state of another adaptation; delete it to start anew")
-            self.done, self.seconds, self.curve = (
-                found["done"],
-                found["seconds"],
-                np.array(found["curve"]).reshape(epochs, 2),
-            )
-            self._features = np.load(self.folder / "features.npy", mmap_mode="r+", allow_pickle=False)
+                raise DataError(
+                    f"{self.folder}: state of other settings, data or code; delete it to start this adaptation anew"
+                )
+            self.done, self._before, self.curve = found["done"], found["seconds"], np.array(found["curve"]).reshape(epochs, 2)
+            try:
+                self._features = np.load(self.folder / "features.npy", mmap_mode="r+", allow_pickle=False)
+            except (OSError, ValueError) as error:
+                raise DataError(f"{self.folder}: state damaged ({type(error).__name__}); delete it to start anew") from None
             logger.info("resumed at task %d", self.done)
         else:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True)
             self._features = np.lib.format.open_memmap(self.folder / "features.npy", "w+", np.float16, shape)
 
+    @property
+    def seconds(self) -> float:
+        """Seconds of work so far, those before a resumption included."""
+        return self._before + time.monotonic() - self._started
+
     def write(self, start: int, features: npt.NDArray[np.float16], curve: npt.NDArray[np.float64]) -> None:
+        """Add finished tasks."""
         self._features[start : start + len(features)] = features
         self._features.flush()
         self.done = start + len(features)
         self.curve += curve
-        seconds = self.seconds + time.monotonic() - self._started
         write_json(
             self.folder / "progress.json",
-            {"identity": self.identity, "done": self.done, "seconds": seconds, "curve": self.curve.tolist()},
+            {"identity": self.identity, "done": self.done, "seconds": self.seconds, "curve": self.curve.tolist()},
         )
 
-    def finish(self, path: Path) -> None:
-        del self._features
-        (self.folder / "features.npy").replace(path)
+    def publish(self, path: Path) -> None:
+        """Put the finished features under their final name; the state keeps them too."""
+        source = self.folder / "features.npy"
+        with atomic(path) as temporary:
+            try:
+                temporary.hardlink_to(source)
+            except OSError:  # a file system without hard links
+                shutil.copyfile(source, temporary)
+
+    def remove(self) -> None:
+        """The adaptation is complete."""
         shutil.rmtree(self.folder)
 
 

@@ -35,11 +35,15 @@ def save_network(network: Network, folder: Path, info: Mapping[str, Any]) -> Non
     write_json(folder / "model.json", record)
 
 
-def load_network(folder: Path, device: torch.device | str = "cpu") -> tuple[Network, dict[str, Any]]:
+def load_network(
+    folder: Path, device: torch.device | str = "cpu", data_hash: str | None = None
+) -> tuple[Network, dict[str, Any]]:
     """The network of a folder, in evaluation mode and channels last, and what model.json says of it.
 
+    With `data_hash`, a network that was trained on other data is refused: its training images could be test images here.
+
     Raises:
-        DataError: a file is missing, damaged, changed since it was written, or of another format.
+        DataError: a file is missing, damaged, changed since it was written, of another format, or of other data.
     """
     info = read_json(folder / "model.json")
     weights = folder / "model.safetensors"
@@ -49,6 +53,8 @@ def load_network(folder: Path, device: torch.device | str = "cpu") -> tuple[Netw
         raise DataError(f"{weights}: missing beside its model.json; train the network again")
     if file_hash(weights) != info["sha256"]:
         raise DataError(f"{weights}: damaged (its hash is not the one in model.json); train the network again")
+    if data_hash is not None and info.get("data_hash") != data_hash:
+        raise DataError(f"{folder}: trained on other data than the store's; train the network again")
     try:
         settings = NetworkSettings.model_validate(info["network"])
         network = Network(settings, len(info["classes"]), info["image_size"])

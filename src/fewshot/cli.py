@@ -101,7 +101,7 @@ def evaluate(config: Config, network: Network = None, seed: Seed = None, threads
         plan = _plan(config)
         chosen = plan.select(network, seed)
         for job in plan.evaluations:
-            if job.network in chosen and _missing(plan.evaluation_dir(job) / "settings.json", force):
+            if job.network in chosen and (force or not stages.evaluated(plan, job)):
                 stages.evaluate(plan, job, threads=threads)
 
 

@@ -47,7 +47,7 @@ def content_hash(value: Any) -> str:
 
 
 class _Dataset(Settings):
-    image_size: Annotated[int, Field(ge=8, le=1024)]
+    image_size: Annotated[int, Field(ge=16, le=1024)]
     """Side of the square images in the store, in pixels."""
     held_out: Share = 1 / 6
     """Share of each base class's images kept out of stage 1, for testing on base classes (0: none)."""
@@ -83,21 +83,21 @@ class Fc100Settings(_Dataset):
     """CIFAR-100 split by superclass: 60 / 20 / 20 classes (facts: TADAM)."""
 
     name: Literal["fc100"]
-    image_size: Annotated[int, Field(ge=8, le=1024)] = 32
+    image_size: Annotated[int, Field(ge=16, le=1024)] = 32
 
 
 class CifarFsSettings(_Dataset):
     """CIFAR-100 split at random: 64 / 16 / 20 classes."""
 
     name: Literal["cifar_fs"]
-    image_size: Annotated[int, Field(ge=8, le=1024)] = 32
+    image_size: Annotated[int, Field(ge=16, le=1024)] = 32
 
 
 class MiniImageNetSettings(_Dataset):
     """miniImageNet with the split of Ravi and Larochelle: 64 / 16 / 20 classes."""
 
     name: Literal["miniimagenet"]
-    image_size: Annotated[int, Field(ge=8, le=1024)] = 84
+    image_size: Annotated[int, Field(ge=16, le=1024)] = 84
     layout: Literal["images", "pickles"] = "images"
     """`images`: miniimagenet.tar with images/ and the split csv files; `pickles`: the three mini-imagenet-cache-*.pkl files."""
 
@@ -106,7 +106,7 @@ class CubSettings(_Dataset):
     """CUB-200-2011 birds."""
 
     name: Literal["cub"]
-    image_size: Annotated[int, Field(ge=8, le=1024)] = 84
+    image_size: Annotated[int, Field(ge=16, le=1024)] = 84
     split: Literal["few_shot", "halves"] = "few_shot"
     """`few_shot`: 100 / 50 / 50 classes; `halves`: first 100 base, last 100 novel, the official test images held out."""
     partial: bool = False
@@ -117,7 +117,7 @@ class OmniglotSettings(_Dataset):
     """Omniglot with the split of Vinyals: 1,028 / 172 / 423 characters, each in four rotations as classes of their own."""
 
     name: Literal["omniglot"]
-    image_size: Annotated[int, Field(ge=8, le=105)] = 28
+    image_size: Annotated[int, Field(ge=16, le=105)] = 28
     rotations: bool = True
 
 
@@ -125,7 +125,7 @@ class FolderSettings(_Dataset):
     """The user's own images: one folder a class."""
 
     name: Literal["folder"]
-    image_size: Annotated[int, Field(ge=8, le=1024)] = 84
+    image_size: Annotated[int, Field(ge=16, le=1024)] = 84
     folder: str
     """Folder whose sub-folders are the classes."""
     split: str | None = None
@@ -221,16 +221,25 @@ class ScheduleSettings(Settings):
         return self
 
 
+Area = Annotated[float, Field(gt=0, le=1)]
+
+
 class AugmentationSettings(Settings):
     """Batched augmentation on the device; applied in this order."""
 
     crop_padding: Annotated[int, Field(ge=0)] | None = None
     """Zero padding before a random crop back to the image size, in pixels (none: 4 at 32 px, 8 at 84 px)."""
-    resized_crop: tuple[float, float] | None = None
+    resized_crop: tuple[Area, Area] | None = None
     """Range of the area share of a random resized crop; replaces the padded crop."""
     flip: bool = True
     color_jitter: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Strength of brightness, contrast and saturation jitter."""
+
+    @model_validator(mode="after")
+    def _crop_range(self) -> Self:
+        if self.resized_crop is not None and self.resized_crop[0] > self.resized_crop[1]:
+            raise ValueError("resized_crop is a range: the smaller share first")
+        return self
 
 
 class ValidationSettings(Settings):
@@ -329,6 +338,7 @@ class ImplantingSettings(Settings):
     lr: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     scale: Annotated[float, Field(gt=0)] = 10.0
+    """Scale tau of the leave-one-out loss; at testing `evaluation.scale` or the network's own holds."""
     support_pooling: GlobalPooling = "gap"
     query_pooling: Pooling = "gap"
     """`gap` or `gmp`: eq. 11; `dense`: eq. 12."""
@@ -353,10 +363,10 @@ class EvaluatedSettings(Settings):
     networks: tuple[Name, ...] = Field(min_length=1)
     adaptation: Name | None = None
     """A method of `stage2`; none: the network as trained."""
-    poolings: tuple[Annotated[str, Field(pattern=r"^(gap|gmp)/(gap|gmp|dense)$")], ...] = ("gap/gap",)
+    poolings: tuple[Annotated[str, Field(pattern=r"^(gap|gmp)/(gap|gmp|dense)$")], ...] = Field(("gap/gap",), min_length=1)
     """`support/query` pooling at testing (paper 000, section 3.3)."""
-    populations: tuple[Population, ...] = ("novel",)
-    shots: tuple[Annotated[int, Field(ge=1)], ...] | None = None
+    populations: tuple[Population, ...] = Field(("novel",), min_length=1)
+    shots: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] | None = None
     """None: the evaluation's shots."""
     tasks: Annotated[int, Field(ge=1)] | None = None
     """None: the evaluation's tasks. Fewer tasks are the first of the same tasks, so that differences stay paired."""
@@ -368,14 +378,14 @@ class EvaluationSettings(Settings):
     part: Literal["test", "val"] = "test"
     """Part of the classes the tasks are drawn from. Choices are made on `val`; `test` is for the numbers that are reported."""
     way: Annotated[int, Field(ge=2)] = 5
-    shots: tuple[Annotated[int, Field(ge=1)], ...] = (1, 5, 10)
+    shots: tuple[Annotated[int, Field(ge=1)], ...] = Field((1, 5, 10), min_length=1)
     queries: Annotated[int, Field(ge=1)] = 30
     """Queries per class."""
     tasks: Annotated[int, Field(ge=2)] = 10_000
     seed: int = 0
     """Seed of the tasks."""
     scale: Annotated[float, Field(gt=0)] | None = None
-    """Scale tau of dense queries (eq. 14); none: the network's learned scale, or the adaptation's."""
+    """Scale tau of dense queries (eq. 14), adapted or not; none: the network's learned scale."""
     tests: tuple[EvaluatedSettings, ...] = Field(min_length=1)
 
 
@@ -404,7 +414,7 @@ class RunConfig(Settings):
     """What differs from the paper, in words, beyond what the pipeline finds by itself; one entry each."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto`: CUDA where there is one, and the log says which; `cuda`: an error where there is none."""
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0,), min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field(default=(0,), min_length=1)
     """One training of every network for each seed."""
     dataset: DatasetSettings
     stage1: Stage1Settings
@@ -416,18 +426,31 @@ class RunConfig(Settings):
     def _references(self) -> Self:
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError("seeds must differ")
+        self._check_validation()
         for test in self.evaluation.tests:
             self._check_test(test)
             if test.adaptation is not None:
                 self._check_adapted(test, test.adaptation)
         if self.activation_maps is not None:
             self._check_networks("activation_maps", self.activation_maps.networks)
+            for name in self.activation_maps.networks:
+                if self.stage1.networks[name].classifier.pooling == "flatten":
+                    raise ValueError(f"activation_maps: network {name!r} classifies flattened features, which have no map")
         return self
 
     def _check_networks(self, where: str, names: tuple[str, ...]) -> None:
         for name in names:
             if name not in self.stage1.networks:
                 raise ValueError(f"{where} names the network {name!r}; stage1.networks has {', '.join(self.stage1.networks)}")
+
+    def _check_validation(self) -> None:
+        if isinstance(self.dataset, CubSettings) and self.dataset.split == "halves":
+            for name, network in self.stage1.networks.items():
+                if network.training.validation.every:
+                    raise ValueError(
+                        f"dataset.split halves has no validation classes, but network {name!r} validates: set "
+                        "stage1.training.validation to {every: 0, keep: last}"
+                    )
 
     def _check_test(self, test: EvaluatedSettings) -> None:
         self._check_networks("evaluation.tests", test.networks)
@@ -440,8 +463,12 @@ class RunConfig(Settings):
             if self.dataset.held_out == 0:
                 raise ValueError("populations base and both need held-out base images: set dataset.held_out above 0")
             for name in test.networks:
-                if self.stage1.networks[name].classifier.pooling == "flatten":
-                    raise ValueError(f"network {name!r} classifies flattened features: its only population is novel")
+                classifier = self.stage1.networks[name].classifier
+                if classifier.pooling == "flatten" or classifier.kind == "linear":
+                    raise ValueError(
+                        f"network {name!r}: base and both hold cosines against class weights, which a linear classifier and "
+                        "one of flattened features do not have; its only population is novel"
+                    )
 
     def _check_adapted(self, test: EvaluatedSettings, adaptation: str) -> None:
         if adaptation not in self.stage2:

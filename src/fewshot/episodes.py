@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fewshot.data.store import Store
-from fewshot.errors import ConfigError, DataError
+from fewshot.data.store import Store, require_images
+from fewshot.errors import DataError
 from fewshot.files import atomic
 from fewshot.plan import EpisodeJob
 
@@ -62,16 +62,11 @@ def draw_tasks(
         support (T, way, shot), query (T, way, queries), base (T, way * queries or 0).
 
     Raises:
-        ConfigError: fewer classes than `way`, or a class with fewer images than `shot + queries`.
+        ValueError: fewer classes than `way`, or a class with fewer images than `shot + queries`.
     """
     sizes = np.array([len(rows) for rows in class_rows])
-    if len(sizes) < way:
-        raise ConfigError(f"evaluation.way is {way}, but there are only {len(sizes)} classes to draw from")
-    if sizes.min() < shot + queries:
-        raise ConfigError(
-            f"a class has only {sizes.min()} images; tasks need {shot} support and {queries} query images a class: "
-            "lower evaluation.shots or evaluation.queries, or add images"
-        )
+    if len(sizes) < way or sizes.min() < shot + queries:
+        raise ValueError(f"{way}-way {shot}-shot tasks with {queries} queries do not fit classes of {sizes.tolist()} images")
     padded = np.full((len(sizes), sizes.max()), -1, dtype=np.int64)
     for i, rows in enumerate(class_rows):
         padded[i, : len(rows)] = rows
@@ -93,11 +88,19 @@ def draw_tasks(
 
 
 def draw(store: Store, job: EpisodeJob) -> Episodes:
-    """The tasks of an episode job on a store. Deterministic in the job and the store's labels."""
+    """The tasks of an episode job on a store. Deterministic in the job and the store's labels.
+
+    Raises:
+        DataError: fewer classes than `way`, or a class with fewer images than `shot + queries`.
+    """
+    require_images(store, job.part, job.shot + job.queries, job.way)
     rows = store.rows(job.part)
     labels = store.labels[rows]
     class_rows = [rows[labels == label] for label in np.unique(labels)]
-    arrays = draw_tasks(class_rows, store.rows("held_out"), job.way, job.shot, job.queries, job.tasks, job.seed)
+    # Training validates on tasks of the validation classes too; with the same seed they would be the very tasks on which the
+    # kept state was chosen.
+    seed = job.seed + (2**32 if job.part == "val" else 0)
+    arrays = draw_tasks(class_rows, store.rows("held_out"), job.way, job.shot, job.queries, job.tasks, seed)
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.shape}".encode() + np.ascontiguousarray(array).tobytes())

@@ -213,6 +213,7 @@ class Plan:
         return {
             "run": self.config.run, "network": job.network.settings.as_dict(), "seed": job.network.seed,
             "adaptation": adaptation, "setting": asdict(setting), "episodes": asdict(self.episodes(setting.shot)),
+            "scale": self.config.evaluation.scale,
         }  # fmt: skip
 
     # --- paths, relative to the project's root ----------------------------------------------------------------------

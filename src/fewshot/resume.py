@@ -70,7 +70,9 @@ class State:
                 f"{self.path}: training state damaged ({type(error).__name__}); delete it to start this training anew"
             ) from None
         if identity != self.identity:
-            raise DataError(f"{self.path}: training state of other settings or data; delete it to start this training anew")
+            raise DataError(
+                f"{self.path}: training state of other settings, data or code; delete it to start this training anew"
+            )
         network.load_state_dict(state["network"])
         optimizer.load_state_dict(state["optimizer"])
         fields = json.loads(state["progress"])

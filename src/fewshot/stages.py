@@ -35,7 +35,7 @@ def train(plan: Plan, job: NetworkJob, *, threads: int | None = None) -> None:
     from fewshot.data.store import open_store
     from fewshot.device import select_device
 
-    device = select_device(plan.config.device, threads)
+    device = select_device(plan.config.device, threads, tensor_float_32=True)
     training.train(open_store(plan.store_dir), job, plan.network_dir(job), device)
 
 
@@ -48,7 +48,7 @@ def extract(plan: Plan, job: NetworkJob, *, threads: int | None = None) -> None:
 
     device = select_device(plan.config.device, threads)
     store = open_store(plan.store_dir)
-    network, info = load_network(plan.network_dir(job), device)
+    network, info = load_network(plan.network_dir(job), device, store.data_hash)
     parts: list[Rows] = [plan.config.evaluation.part]
     if len(store.rows("held_out")):
         parts.append("held_out")
@@ -64,7 +64,7 @@ def adapt(plan: Plan, job: AdaptationJob, *, threads: int | None = None) -> None
 
     device = select_device(plan.config.device, threads)
     store = open_store(plan.store_dir)
-    network, info = load_network(plan.network_dir(job.network), device)
+    network, info = load_network(plan.network_dir(job.network), device, store.data_hash)
     tasks = episodes.load(plan.episodes_path(job.episodes), store)
     adaptation.adapt(network, info["sha256"], store, tasks, job, plan.adapted_dir(job))
 
@@ -77,9 +77,17 @@ def evaluate(plan: Plan, job: EvaluationJob, *, threads: int | None = None) -> N
     from fewshot.device import select_device
 
     device = select_device(plan.config.device, threads)
-    network, info = load_network(plan.network_dir(job.network), device)
+    store = open_store(plan.store_dir)
+    network, info = load_network(plan.network_dir(job.network), device, store.data_hash)
     table = features.load(plan.features_dir(job.network), info["sha256"])
-    task_results.evaluate(plan, job, open_store(plan.store_dir), network, info, table)
+    task_results.evaluate(plan, job, store, network, info, table)
+
+
+def evaluated(plan: Plan, job: EvaluationJob) -> bool:
+    """Whether a job's results are there and belong to the present settings and network."""
+    from fewshot import task_results
+
+    return task_results.is_current(plan, job)
 
 
 def assemble(plan: Plan) -> None:

@@ -5,6 +5,7 @@ Folder: one parquet file a setting (`<setting key>.parquet`: a row a task, a col
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +22,7 @@ from fewshot.episodes import Episodes
 from fewshot.episodes import load as load_episodes
 from fewshot.evaluation import Accuracies, Evaluator, class_weights, interval
 from fewshot.features import Features
-from fewshot.files import atomic, replacing_folder, write_json
+from fewshot.files import atomic, read_json, replacing_folder, write_json
 from fewshot.models.network import Network
 from fewshot.plan import AS_TRAINED, EvaluatedSetting, EvaluationJob, Plan
 
@@ -48,12 +49,12 @@ def evaluate(plan: Plan, job: EvaluationJob, store: Store, network: Network, inf
         for setting in job.settings:
             episodes = load_episodes(plan.episodes_path(plan.episodes(setting.shot)), store)
             hashes[setting.shot] = episodes.hash
-            added, scale = None, network.scale
+            # The scale belongs to the test, not to the adaptation, so that a gain by adaptation is never one by another scale.
+            scale = plan.config.evaluation.scale or network.scale
+            added = None
             if job.adaptation != AS_TRAINED:
                 stage2 = plan.adaptation(job.network, job.adaptation, plan.episodes(setting.shot).key)
                 added = load_adapted(plan.adapted_dir(stage2), info["sha256"], episodes)
-                scale = stage2.settings.scale
-            scale = plan.config.evaluation.scale or scale
             poolings = setting.support_pooling, setting.query_pooling
             accuracies = evaluator.accuracies(episodes, *poolings, scale, setting.populations, setting.tasks, added)
             save_accuracies(folder / f"{setting.key}.parquet", accuracies)
@@ -77,10 +78,24 @@ def evaluate(plan: Plan, job: EvaluationJob, store: Store, network: Network, inf
 def _record(
     plan: Plan, job: EvaluationJob, setting: EvaluatedSetting, store: Store, episodes: Episodes, scale: float
 ) -> dict[str, Any]:
-    identity = {
-        "job": plan.identity(job, setting), "data": store.data_hash, "episodes": episodes.hash, "scale": scale,
-    }  # fmt: skip
-    return {"key": setting.key, **asdict(setting), "scale": scale, "run_key": content_hash(identity)[:16]}
+    identity = plan.identity(job, setting)
+    origin = {"job": identity, "data": store.data_hash, "episodes": episodes.hash, "scale": scale}
+    run_key = content_hash(origin)[:16]
+    return {"key": setting.key, **asdict(setting), "scale": scale, "run_key": run_key, "identity": identity}
+
+
+def is_current(plan: Plan, job: EvaluationJob) -> bool:
+    """Whether a job's folder holds the results of these very settings on the network that is there now."""
+    folder = plan.evaluation_dir(job)
+    if not (folder / "settings.json").exists():
+        return False
+    record, model = read_json(folder / "settings.json"), read_json(plan.network_dir(job.network) / "model.json")
+    wanted = [json.loads(json.dumps(plan.identity(job, setting))) for setting in job.settings]
+    return (
+        record.get("model_sha256") == model.get("sha256")
+        and record.get("data_hash") == model.get("data_hash")
+        and [setting.get("identity") for setting in record.get("settings", [])] == wanted
+    )
 
 
 def save_accuracies(path: Path, accuracies: Accuracies) -> None:

@@ -23,7 +23,7 @@ from fewshot import provenance
 from fewshot.checkpoint import save_network
 from fewshot.config import ValidationSettings
 from fewshot.data.augment import augment
-from fewshot.data.store import Store
+from fewshot.data.store import Store, require_images
 from fewshot.episodes import Episodes, draw_tasks
 from fewshot.errors import FewshotError
 from fewshot.evaluation import Evaluator, interval
@@ -66,6 +66,7 @@ class Validation:
     """Few-shot accuracy on the validation classes: the same tasks every time."""
 
     def __init__(self, store: Store, settings: ValidationSettings, seed: int) -> None:
+        require_images(store, "val", settings.shot + settings.queries, settings.way, "stage1.training.validation")
         rows = store.rows("val")
         labels = store.labels[rows]
         per_class = [rows[labels == label][: settings.images_per_class] for label in np.unique(labels)]
@@ -113,7 +114,7 @@ class Trainer:
         self.batches = Batches(torch.from_numpy(store.rows("base")), self.settings.batch_size, job.seed)
         validation = self.settings.validation
         self.validation = Validation(store, validation, job.seed) if validation.every else None
-        self.logits = torch.compile(network.logits) if self.settings.compile else network.logits
+        self.feature_map = torch.compile(network) if self.settings.compile else network
         precision = self.settings.precision
         self.bfloat16 = precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
 
@@ -156,8 +157,8 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(iteration)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            logits = self.logits(self.network.normalise(images))
-        logits, labels = logits.float(), self.labels[rows]
+            feature_map = self.feature_map(self.network.normalise(images))
+        logits, labels = self.network.classify(feature_map), self.labels[rows]
         loss = classification_loss(logits, labels)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -228,7 +229,7 @@ def train(
 
     Raises:
         FewshotError: the loss is not finite (names the iteration; the last good state stays).
-        DataError: the state is damaged, or of another training.
+        DataError: the state is damaged, or of another training; the validation classes do not do for their tasks.
     """
     trainer = Trainer(store, job, device, folder.with_name(folder.name + ".state"))
     logger.info(
@@ -242,8 +243,9 @@ def train(
 
 
 def training_identity(store: Store, job: NetworkJob) -> str:
-    """What a training is: settings, seed and data."""
-    return f"{job.key}/seed{job.seed}/{store.data_hash}"
+    """What a training is: settings, seed, data and code."""
+    code = provenance.source_hash("fewshot.training", without=("fewshot.evaluation", "fewshot.features"))
+    return f"{job.key}/seed{job.seed}/{store.data_hash}/{code}"
 
 
 def write_outputs(store: Store, trainer: Trainer, folder: Path) -> None:

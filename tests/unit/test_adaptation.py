@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ def test_a_killed_adaptation_goes_on_to_the_same_bytes(world, tmp_path, monkeypa
             raise KeyboardInterrupt
         return train_implants(*args)
 
-    monkeypatch.setattr(adaptation, "train_implants", killed)
+    monkeypatch.setattr(implanting, "train_implants", killed)
     with pytest.raises(KeyboardInterrupt):
         adaptation.adapt(*world, tmp_path / "broken")
     assert not (tmp_path / "broken").exists()
@@ -64,6 +65,45 @@ def test_a_killed_adaptation_goes_on_to_the_same_bytes(world, tmp_path, monkeypa
     assert calls == [[0, 1, 2, 3], [4, 5, 6, 7], [4, 5, 6, 7], [8, 9]], "finished tasks are not done again"
     for name in ("features.npy", "metrics.jsonl"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "broken" / name).read_bytes()
+
+
+@pytest.mark.parametrize("function", ["write_json", "atomic"])
+def test_a_kill_while_the_outputs_are_written_loses_nothing(world, tmp_path, monkeypatch, function):
+    adaptation.adapt(*world, tmp_path / "whole")
+    original = getattr(adaptation, function)
+
+    def killed(path, *args):
+        if path.parent.name == "broken" and path.name != "metrics.jsonl":
+            raise KeyboardInterrupt
+        return original(path, *args)
+
+    monkeypatch.setattr(adaptation, function, killed)
+    with pytest.raises(KeyboardInterrupt):
+        adaptation.adapt(*world, tmp_path / "broken")
+    monkeypatch.setattr(adaptation, function, original)
+    monkeypatch.setattr(implanting, "train_implants", lambda *args: pytest.fail("all tasks were finished"))
+    adaptation.adapt(*world, tmp_path / "broken")
+    whole, broken = (tmp_path / name / "features.npy" for name in ("whole", "broken"))
+    assert whole.read_bytes() == broken.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken", "whole"]
+
+
+def test_a_file_system_without_links_gets_a_copy(world, tmp_path, monkeypatch):
+    def refuse(self, target):
+        raise OSError
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    adaptation.adapt(*world, tmp_path / "out")
+    assert adaptation.load_adapted(tmp_path / "out", world[1], world[3]).shape == (10, 21, 1, 2)
+
+
+def test_a_state_of_other_tasks_is_refused(world, tmp_path, monkeypatch):
+    monkeypatch.setattr(adaptation, "CHUNK", {"cpu": 4})
+    state = tmp_path / "out.state"
+    state.mkdir()
+    (state / "progress.json").write_text('{"identity": "other"}')
+    with pytest.raises(DataError, match="other settings, data or code"):
+        adaptation.adapt(*world, tmp_path / "out")
 
 
 def test_foreign_and_damaged_folders_are_refused(world, tmp_path):

@@ -29,6 +29,11 @@ def test_round_trip_gives_the_same_logits(saved):
     assert loaded.settings == network.settings
 
 
+def test_a_network_of_other_data_is_refused(saved):
+    with pytest.raises(DataError, match="trained on other data"):
+        load_network(saved[1], data_hash="0" * 64)
+
+
 def test_a_flipped_bit_is_found(saved):
     _, folder = saved
     data = bytearray((folder / "model.safetensors").read_bytes())

@@ -47,6 +47,20 @@ def test_the_whole_run_without_snakemake(here, tiny_plan: Plan):
     assert after == before, "a second call keeps what is there"
 
 
+def test_a_changed_setting_is_never_answered_with_old_results(here, tiny_plan: Plan):
+    assert runner.invoke(app, ["run", "tiny.yaml", "--threads", "1"], catch_exceptions=False).exit_code == 0
+    before = pd.read_csv(tiny_plan.results / "summary.csv")
+    config = yaml.safe_load(Path("tiny.yaml").read_text())
+    config["stage1"]["training"]["iterations"] = 12  # in the shared settings, which the networks' own hide
+    for network in config["stage1"]["networks"].values():
+        network["training"]["iterations"] = 12
+    Path("tiny.yaml").write_text(yaml.safe_dump(config))
+    assert runner.invoke(app, ["run", "tiny.yaml", "--threads", "1"], catch_exceptions=False).exit_code == 0
+    after = pd.read_csv(tiny_plan.results / "summary.csv")
+    assert not set(after["run_key"]) & set(before["run_key"])
+    assert not before["accuracy"].equals(after["accuracy"])
+
+
 def test_mistakes_are_one_line(here, capfd):
     assert runner.invoke(app, ["train", "missing.yaml"]).exit_code == 1
     assert runner.invoke(app, ["train", "tiny.yaml"]).exit_code == 1  # no store yet

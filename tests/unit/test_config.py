@@ -23,7 +23,7 @@ GOOD: dict[str, Any] = {
         },
     },
     "stage2": {"implants": {"method": "implanting"}},
-    "evaluation": {"tests": [{"networks": ["gap"]}]},
+    "evaluation": {"tests": [{"networks": ["gap"], "populations": ["novel", "base"]}]},
 }
 
 
@@ -67,6 +67,12 @@ BAD = [
     ("evaluation.tests.0", {"networks": ["dense"], "adaptation": "x", "shots": [5]}, "stage2 has implants"),
     ("evaluation.tests.0", {"networks": ["dense"], "adaptation": "implants"}, "at least two support images"),
     ("evaluation.tests.0", {"networks": ["gap"], "adaptation": "implants", "shots": [5]}, "is a c128f"),
+    ("stage1.networks.gap.classifier", {"kind": "linear"}, "linear classifier"),
+    ("stage1.training.augmentation", {"resized_crop": [0.9, 0.2]}, "the smaller share first"),
+    ("stage1.training.augmentation", {"resized_crop": [2.0, 3.0]}, "resized_crop"),
+    ("evaluation.tests.0.poolings", [], "poolings"),
+    ("evaluation.shots", [], "shots"),
+    ("dataset", {"name": "cub", "split": "halves"}, "no validation classes"),
     ("activation_maps", {"networks": ["gap", "x"]}, "activation_maps names the network 'x'"),
 ]
 

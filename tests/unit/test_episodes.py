@@ -1,10 +1,12 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fewshot import episodes
-from fewshot.errors import ConfigError, DataError
+from fewshot.errors import DataError
 from fewshot.plan import EpisodeJob
 
 
@@ -58,10 +60,30 @@ def test_classes_of_unequal_size_never_give_an_image_that_is_not_there():
 
 
 def test_too_few_classes_or_images_are_refused():
-    with pytest.raises(ConfigError, match=r"evaluation\.way is 5, but there are only 4 classes"):
-        episodes.draw_tasks(classes(4, 20), np.arange(0), 5, 1, 1, 10, 0)
-    with pytest.raises(ConfigError, match="only 6 images; tasks need 2 support and 5 query"):
-        episodes.draw_tasks(classes(5, 6), np.arange(0), 5, 2, 5, 10, 0)
+    for rows, shot in ((classes(4, 20), 1), (classes(5, 6), 2)):
+        with pytest.raises(ValueError, match="do not fit classes"):
+            episodes.draw_tasks(rows, np.arange(0), 5, shot, 5, 10, 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"way": 9}, r"4 classes in part test, but evaluation\.way is 9"),
+        ({"queries": 30}, r"class '.*' \(test\) has only 20 images"),
+    ],
+)
+def test_tasks_that_the_store_cannot_give_are_refused(tiny_store, change, message):
+    with pytest.raises(DataError, match=message):
+        episodes.draw(tiny_store, dataclasses.replace(JOB, **change))
+
+
+def test_validation_classes_are_drawn_from_with_other_random_numbers_than_training_validates_on(tiny_store):
+    job = dataclasses.replace(JOB, part="val", seed=3)
+    rows = tiny_store.rows("val")
+    labels = tiny_store.labels[rows]
+    per_class = [rows[labels == label] for label in np.unique(labels)]
+    in_training = episodes.draw_tasks(per_class, rows[:0], job.way, job.shot, job.queries, job.tasks, job.seed)
+    assert not np.array_equal(in_training[0], episodes.draw(tiny_store, job).support)
 
 
 JOB = EpisodeJob(way=3, shot=2, queries=5, tasks=30, part="test", seed=0)

@@ -1,7 +1,69 @@
+import json
+
 import numpy as np
 import pandas as pd
+import pytest
+import torch
 
-from fewshot.task_results import save_accuracies
+from fewshot import stages
+from fewshot.config import parse
+from fewshot.plan import AS_TRAINED, Plan
+from fewshot.task_results import is_current, save_accuracies
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, tiny_config):
+    """A run whose implants have no channels, evaluated; in a folder of its own."""
+    folder = tmp_path_factory.mktemp("run")
+    data = tiny_config.as_dict()
+    data["stage2"]["implants"]["width"] = 0
+    data["stage1"]["networks"]["resnet12-dense"]["classifier"]["scale"] = 60.0
+    plan = Plan(parse(data))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        stages.prepare(plan, workers=1)
+        for shot in plan.config.evaluation.shots:
+            stages.draw_episodes(plan, plan.episodes(shot))
+        for network in plan.networks:
+            stages.train(plan, network, threads=1)
+            stages.extract(plan, network, threads=1)
+        for adaptation in plan.adaptations:
+            stages.adapt(plan, adaptation, threads=1)
+        for evaluation in plan.evaluations:
+            stages.evaluate(plan, evaluation, threads=1)
+        yield plan
+
+
+def test_without_implants_every_task_has_the_accuracy_of_the_network_as_trained(run):
+    network = run.network("resnet12-dense", 0)
+    as_trained, adapted = (
+        pd.read_parquet(run.evaluation_dir(run.evaluation(network, name)) / "2shot-gap-dense.parquet")
+        for name in (AS_TRAINED, "implants")
+    )
+    np.testing.assert_array_equal(adapted["novel"], as_trained["novel"][:10])
+
+
+def test_results_are_current_only_for_their_settings_network_and_data(run):
+    job = run.evaluations[0]
+    assert is_current(run, job)
+    data = run.config.as_dict()
+    for change in ({"scale": 3.0}, {"seed": 9}, {"part": "val"}):
+        other = Plan(parse(data | {"evaluation": data["evaluation"] | change}))
+        assert not is_current(other, other.evaluations[0]), change
+    path = run.network_dir(job.network) / "model.json"
+    text = path.read_text()
+    path.write_text(json.dumps(json.loads(text) | {"sha256": "0"}))
+    assert not is_current(run, job)
+    path.write_text(text)
+    assert is_current(run, job)
+
+
+def test_the_scale_at_testing_is_the_networks_and_recorded(run):
+    network = run.network("resnet12-dense", 0)
+    for name in (AS_TRAINED, "implants"):
+        record = json.loads((run.evaluation_dir(run.evaluation(network, name)) / "settings.json").read_text())
+        assert all(abs(setting["scale"] - 60) < 5 for setting in record["settings"])
+    assert torch.get_num_threads() == 1
 
 
 def test_accuracies_are_kept_a_row_a_task(tmp_path):

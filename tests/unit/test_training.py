@@ -81,7 +81,7 @@ def test_the_same_seed_gives_the_same_network_and_another_does_not(tiny_store, j
 
 def test_a_state_of_other_settings_or_a_damaged_one_is_refused(tiny_store, job, tmp_path):
     train(tiny_store, job, tmp_path / "net", CPU, stop=lambda t: t == 2)
-    with pytest.raises(DataError, match="other settings or data"):
+    with pytest.raises(DataError, match="other settings, data or code"):
         train(tiny_store, changed(job, iterations=9), tmp_path / "net", CPU)
     path = tmp_path / "net.state"
     path.write_bytes(path.read_bytes()[:500])
@@ -94,6 +94,22 @@ def test_a_loss_that_is_not_finite_stops_with_the_iteration_and_writes_nothing(t
     with pytest.raises(FewshotError, match=r"the loss is (nan|inf) at iteration \d+; lower"):
         train(tiny_store, changed(job, optimizer=optimizer, save_every=1e-9), tmp_path / "net", CPU)
     assert not (tmp_path / "net").exists()
+
+
+def test_bfloat16_rounds_the_backbone_and_not_the_classifier(tiny_store, job, tmp_path):
+    trainer = Trainer(tiny_store, changed(job, precision="bfloat16"), CPU, tmp_path / "s")
+    seen = []
+    trainer.network.backbone.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    trainer.network.classifier.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    loss, _ = trainer.step(0)
+    assert seen == [torch.bfloat16, torch.float32]
+    assert torch.isfinite(loss)
+
+
+def test_validation_classes_that_do_not_do_are_refused_by_name(tiny_store, job, tmp_path):
+    validation = job.settings.training.validation.model_copy(update={"way": 50})
+    with pytest.raises(DataError, match=r"stage1\.training\.validation\.way is 50"):
+        Trainer(tiny_store, changed(job, validation=validation), CPU, tmp_path / "s")
 
 
 def test_best_is_the_best_validation_and_last_is_the_last(tiny_store, job, tmp_path, monkeypatch):

@@ -263,8 +263,15 @@ def _write_csv(file: Path, header: Sequence[str], rows: Iterable[Sequence[object
         writer.writerows(rows)
 
 
-def require_images(store: Store, part: Rows, minimum: int, reason: str = "shots + queries") -> None:
-    """Check that every class of a part has at least `minimum` images.
+def require_images(store: Store, part: Rows, minimum: int, way: int = 1, where: str = "evaluation") -> None:
+    """Check that a part has `way` classes and every class at least `minimum` images (shots + queries).
+
+    Args:
+        store: of the images.
+        part: of the classes.
+        minimum: images a class.
+        way: classes a task.
+        where: the settings that ask for them, as the error names them.
 
     Raises:
         DataError: the part has no classes, or a class has too few images.
@@ -272,8 +279,11 @@ def require_images(store: Store, part: Rows, minimum: int, reason: str = "shots 
     names = store.classes["name"].to_numpy()
     wanted = "base" if part == "held_out" else part
     ids = np.flatnonzero(store.classes["part"].to_numpy() == wanted)
-    if len(ids) == 0:
-        raise DataError(f"{store.path}: no classes in part {wanted}; give the data set's split some")
+    if len(ids) < way:
+        raise DataError(
+            f"{store.path}: {len(ids)} classes in part {wanted}, but {where}.way is {way}: "
+            "lower it, or give the split more classes"
+        )
     counts = np.bincount(store.labels[store.rows(part)], minlength=len(names))
     least = ids[np.argmin(counts[ids])]
     if counts[least] < minimum:
@@ -281,8 +291,9 @@ def require_images(store: Store, part: Rows, minimum: int, reason: str = "shots 
         cure = (
             "raise dataset.held_out or lower evaluation.queries"
             if part == "held_out"
-            else ("lower evaluation.shots or evaluation.queries, or add images")
+            else f"lower the shots or {where}.queries, or add images"
         )
         raise DataError(
-            f"class {names[least]!r} ({part}) has only {counts[least]} {kind}; the run needs {reason} = {minimum}: {cure}"
+            f"{store.path}: class {names[least]!r} ({part}) has only {counts[least]} {kind}; "
+            f"{where} needs shots + queries = {minimum}: {cure}"
         )

@@ -65,16 +65,20 @@ def frozen_stream(network: Network, images: npt.NDArray[np.uint8]) -> FrozenStre
     backbone = network.backbone
     if not isinstance(backbone, ResNet12):
         raise ConfigError("implants go beside the last block of resnet12; this network has another backbone")
-    parts: list[list[Tensor]] = [[], [], [], []]
+    network.eval()  # or the base's batch normalisation would learn, and the frozen network would not be frozen
+    out: list[Tensor] = []
     side = 0
     for start in range(0, len(images), _BATCH):
         batch = torch.from_numpy(np.array(images[start : start + _BATCH])).to(network.mean.device)
         hidden = backbone.last_block.hidden(backbone.trunk(network.normalise(batch)))
-        output = backbone.last_block.finish(hidden[0], hidden[2])
+        maps = [*hidden, backbone.last_block.finish(hidden[0], hidden[2])]
         side = hidden[0].shape[-1]
-        for part, values in zip(parts, (*hidden, output), strict=True):
-            part.append(locations(values).contiguous())
-    first, second, third, features = (torch.cat(part) for part in parts)
+        values = [locations(one) for one in maps]
+        if not out:  # the whole at once: gigabytes at 84 px, which are not to be held twice
+            out = [torch.empty(len(images), *one.shape[1:], device=one.device) for one in values]
+        for whole, part in zip(out, values, strict=True):
+            whole[start : start + len(part)] = part
+    first, second, third, features = out
     return FrozenStream((first, second, third), features, side)
 
 
@@ -266,3 +270,30 @@ def train_implants(
     with torch.no_grad():
         implants(seen, statistics)
     return implants, statistics
+
+
+def adapt_tasks(
+    stream: FrozenStream,
+    images: Tensor,
+    way: int,
+    shot: int,
+    tasks: list[int],
+    settings: ImplantingSettings,
+    seed: int,
+    report: Callable[[int, Tensor, Tensor], None],
+) -> Tensor:
+    """The channels that T tasks' implants add to the features of all their images: the method as stage 2 calls it.
+
+    Args:
+        stream: of all images.
+        images: (T, n) numbers of each task's images in `stream`, the way * shot support images first, class by class.
+        way, shot: of the tasks.
+        tasks, settings, seed, report: see `train_implants`.
+
+    Returns:
+        (T, n, r, w).
+    """
+    support = images[:, : way * shot].view(-1, way, shot)
+    implants, statistics = train_implants(stream, support, tasks, settings, seed, report)
+    with torch.no_grad():
+        return implants(stream.take(images), statistics)

@@ -56,7 +56,14 @@ class Network(nn.Module):
         """Normalised images (B, 3, H, W) -> feature map (B, d, h, w)."""
         return self.backbone(images)  # type: ignore[no-any-return]
 
-    def logits(self, images: Tensor) -> Tensor:
-        """Normalised images (B, 3, H, W) -> base-class logits (B, k, c), k locations as the stage-1 pooling has it."""
-        features = pool(self(images), self.settings.classifier.pooling)
+    def classify(self, feature_map: Tensor) -> Tensor:
+        """Feature map (B, d, h, w) -> base-class logits (B, k, c), k locations as the stage-1 pooling has it.
+
+        In float32 whatever the map is: a scale of 100 would make the rounding of a bfloat16 cosine a quarter of a logit.
+        """
+        features = pool(feature_map.float(), self.settings.classifier.pooling)
         return self.classifier(features)  # type: ignore[no-any-return]
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Normalised images (B, 3, H, W) -> base-class logits (B, k, c)."""
+        return self.classify(self(images))

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from fewshot import features
 from fewshot.checkpoint import load_network
-from fewshot.data.store import Store, open_store
+from fewshot.data.store import Rows, Store, open_store, require_images
 from fewshot.device import select_device
-from fewshot.errors import ConfigError, DataError
+from fewshot.errors import ConfigError
 from fewshot.models.heads import PoolingKind, pool_locations, predict, scaled_cosine
 from fewshot.models.network import Network
 from fewshot.plan import Plan
@@ -93,16 +93,18 @@ def draw_activation_maps(plan: Plan) -> None:
     """Write results/<run>/figures/activation_maps.png and .csv for the two networks that the config names.
 
     Raises:
-        ConfigError: the config names none, or a network without weights that single locations can be compared with.
-        DataError: the store or a network is missing, damaged, or the two do not belong together.
+        ConfigError: the config names none.
+        DataError: the store or a network is missing, damaged, or the two do not belong together, or a class has too few images.
     """
     settings = plan.config.activation_maps
     if settings is None:
         raise ConfigError(f"run {plan.config.run} names no networks for activation maps; add activation_maps to its config")
+    part: Rows = plan.config.evaluation.part
     device = select_device(plan.config.device)
     store = open_store(plan.store_dir)
+    require_images(store, part, settings.shot + 1, where="activation_maps")
     subjects = [_subject(plan, store, name, device) for name in settings.networks]
-    examples = find_examples(store, subjects, settings.shot, settings.images_per_case)
+    examples = find_examples(store, subjects, settings.shot, settings.images_per_case, part)
     cases = {case: words.format(*settings.networks) for case, words in CASES.items()}
     folder = plan.results / "figures"
     write_csv(folder / "activation_maps.csv", maps_table(store, subjects, examples, cases))
@@ -124,32 +126,28 @@ def _panel(store: Store, subjects: Sequence[Subject], example: Example) -> drawi
 
 
 def _subject(plan: Plan, store: Store, name: str, device: torch.device) -> Subject:
-    network, info = load_network(plan.network_dir(plan.network(name, plan.config.seeds[0])), device)
-    pooling = network.settings.classifier.pooling
-    if pooling == "flatten":
-        raise ConfigError(
-            f"activation_maps: network {name} classifies flattened features, which have no weights for one location"
-        )
-    if info["data_hash"] != store.data_hash:
-        raise DataError(f"network {name} was trained on other images than those of {store.path}; train it again")
-    return Subject(name, network, "dense" if pooling == "dense" else "gap")
+    network, _ = load_network(plan.network_dir(plan.network(name, plan.config.seeds[0])), device, store.data_hash)
+    return Subject(name, network, "dense" if network.settings.classifier.pooling == "dense" else "gap")
 
 
 # --- the search ------------------------------------------------------------------------------------------------------
 
 
-def find_examples(store: Store, subjects: Sequence[Subject], shot: int, images_per_case: int) -> list[Example]:
+def find_examples(
+    store: Store, subjects: Sequence[Subject], shot: int, images_per_case: int, part: Rows = "test"
+) -> list[Example]:
     """Up to `images_per_case` images of each case, of as many classes as can be, in the order of CASES.
 
     Args:
-        store: held-out base images (all base images where none are held out) and the test classes are searched.
+        store: held-out base images (all base images where none are held out) and the novel classes are searched.
         subjects: the two networks.
         shot: support images a class of the novel tasks.
         images_per_case: wanted.
+        part: of the novel classes, each of more than `shot` images.
     """
     found: dict[tuple[str, bool, bool], list[Example]] = {case: [] for case in CASES}
     rng = np.random.default_rng(SEED)
-    for population, search in (("base", _base(store, subjects, rng)), ("novel", _novel(store, subjects, shot, rng))):
+    for population, search in (("base", _base(store, subjects, rng)), ("novel", _novel(store, subjects, shot, part, rng))):
         cases = [case for case in CASES if case[0] == population]
         for batch in search:
             for example in batch:
@@ -181,10 +179,12 @@ def _base(store: Store, subjects: Sequence[Subject], rng: np.random.Generator) -
         yield _examples("base", subjects, _features(store, subjects, chunk), [None, None], chunk, truth, names)
 
 
-def _novel(store: Store, subjects: Sequence[Subject], shot: int, rng: np.random.Generator) -> Iterator[list[Example]]:
-    rows = store.rows("test")
+def _novel(
+    store: Store, subjects: Sequence[Subject], shot: int, part: Rows, rng: np.random.Generator
+) -> Iterator[list[Example]]:
+    rows = store.rows(part)
     labels = store.labels[rows]
-    classes = [label for label in np.unique(labels) if (labels == label).sum() > shot]
+    classes = np.unique(labels)
     if len(classes) < 2:
         return
     way = min(5, len(classes))

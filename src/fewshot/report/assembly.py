@@ -22,12 +22,11 @@ from fewshot.report.results import (
     Row,
     StoreRecord,
     make_rows,
-    paired,
     read_network,
     read_settings,
     read_store,
-    seed_interval,
 )
+from fewshot.report.statistics import paired, seed_interval
 from fewshot.report.tables import accuracy_tables
 
 SUMMARY_COLUMNS = (
@@ -54,24 +53,24 @@ DIGITS = "%.4f"
 
 
 def assemble(plan: Plan, published: Path = PUBLISHED) -> None:
-    """Write summary.csv, paired.csv, metrics.json and tables/ (and seeds.csv for several seeds) into results/<run>.
+    """Write summary.csv, paired.csv, seeds.csv (for a single seed its header), metrics.json, tables/ into results/<run>.
 
     Args:
         plan: of the run; all its evaluations have been run.
         published: the file of published numbers.
 
     Raises:
-        DataError: a result, a network, the image store or the published numbers are missing or damaged.
+        DataError: a result, a network, the image store or the published numbers are missing or damaged, or a result or a
+            network was made with other settings or images.
     """
     table = load_published(published)
     numbers, store = Published(table), read_store(plan)
-    rows = make_rows(plan, read_settings(plan), store, numbers)
+    rows = make_rows(plan, read_settings(plan, store), store, numbers)
     write_csv(plan.results / "summary.csv", summary(plan, rows))
     write_csv(plan.results / "paired.csv", paired_differences(plan, rows))
-    if len(plan.config.seeds) > 1:
-        write_csv(plan.results / "seeds.csv", over_seeds(plan, rows))
+    write_csv(plan.results / "seeds.csv", over_seeds(plan, rows))
     write_json(plan.results / "metrics.json", metrics(rows))
-    networks = [read_network(plan, job.name, job.seed) for job in plan.networks]
+    networks = [read_network(plan, job, store) for job in plan.networks]
     tables = [*accuracy_tables(plan, rows, table), network_table(networks, store), deviation_table(rows, store)]
     write_tables(plan.results / "tables", plan.config, tables)
 
@@ -123,9 +122,9 @@ def summary(plan: Plan, rows: Sequence[Row]) -> pd.DataFrame:
 
 
 def over_seeds(plan: Plan, rows: Sequence[Row]) -> pd.DataFrame:
-    """seeds.csv: one row an evaluated setting and population, its mean over seeds."""
+    """seeds.csv: one row an evaluated setting and population, its mean over seeds; no rows for a single seed."""
     found = []
-    for group in by_place(rows).values():
+    for group in by_place(rows).values() if len(plan.config.seeds) > 1 else ():
         mean, ci95 = seed_interval([row.accuracy for row in group])
         over_tasks = sum(row.ci95 for row in group) / len(group)
         numbers = {"seeds": len(group), "accuracy": mean, "ci95_seeds": ci95, "ci95_tasks": over_tasks}
@@ -204,12 +203,14 @@ def network_table(networks: Sequence[NetworkRecord], store: StoreRecord) -> Tabl
         found.append(
             [
                 network.name, str(network.seed), f"{BACKBONES[backbone_name(settings)]}, {widths}", stage1_name(settings),
-                f"{info['parameters']:,}", kept, str(training.batch_size), accuracy, f"{info['seconds']:,.0f}",
-                str(info["device"]), str(info["precision"]), "; ".join(said),
+                f"{info['parameters']:,}", kept, str(training.batch_size), accuracy,
+                "" if network.scale is None else f"{network.scale:.2f}", f"{info['seconds']:,.0f}", str(info["device"]),
+                str(info["precision"]), "; ".join(said),
             ]
         )  # fmt: skip
     caption = (
         "Validation: few-shot accuracy, in percent, on the validation classes, of the state that was kept. "
+        "Scale: its tau, as last logged; dense queries are tested with it (eq. 14) unless evaluation.scale is set. "
         "Deviations: those of the network and its training; the table of deviations has all."
     )
     names = [
@@ -221,6 +222,7 @@ def network_table(networks: Sequence[NetworkRecord], store: StoreRecord) -> Tabl
         "iterations",
         "batch",
         "validation",
+        "scale",
         "seconds",
         "device",
     ]

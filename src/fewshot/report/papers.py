@@ -59,6 +59,19 @@ PROTOCOLS = {
 _WIDTHS = {"resnet12": (64, 128, 256, 512), "c128f": (64, 64, 128, 128)}
 
 
+def is_of_the_paper(dataset: str, network: NetworkSettings, adaptation: AdaptationSettings | None, image_size: int) -> bool:
+    """Whether paper 000 has this very network (widths, implants) on images of this size, so that its numbers can be compared.
+
+    How long or with what optimizer it was trained does not count here: `deviations` says it.
+    """
+    protocol, backbone = PROTOCOLS.get(dataset), network.backbone
+    if protocol is None or image_size != protocol.image_size or backbone.widths != _WIDTHS.get(backbone.name):
+        return False
+    if adaptation is not None and adaptation.width != protocol.implant_width:
+        return False
+    return getattr(backbone, "wide", 0) in (0, protocol.wide)
+
+
 @dataclass(frozen=True)
 class Facts:
     """What is on record about one evaluated setting.

@@ -16,7 +16,8 @@ from fewshot.report.assembly import by_place, write_csv
 from fewshot.report.drawing import MEASURES
 from fewshot.report.papers import BACKBONES, LABELS, backbone_name, usual_pooling
 from fewshot.report.published import PUBLISHED, Published, load_published
-from fewshot.report.results import Row, make_rows, paired, read_lines, read_settings, read_store, seed_interval
+from fewshot.report.results import Row, make_rows, read_lines, read_settings, read_store
+from fewshot.report.statistics import paired, seed_interval
 
 
 def draw_figures(plan: Plan, published: Path = PUBLISHED) -> None:
@@ -27,9 +28,11 @@ def draw_figures(plan: Plan, published: Path = PUBLISHED) -> None:
         published: the file of published numbers.
 
     Raises:
-        DataError: a result, a network, the image store or the published numbers are missing or damaged.
+        DataError: a result, a network, the image store or the published numbers are missing or damaged, or a result or a
+            network was made with other settings or images.
     """
-    rows = make_rows(plan, read_settings(plan), read_store(plan), Published(load_published(published)))
+    store = read_store(plan)
+    rows = make_rows(plan, read_settings(plan, store), store, Published(load_published(published)))
     run, folder = plan.config.run, plan.results / "figures"
     figures = {
         "training_curves": (training_table(plan), drawing.training_curves, "Training"),

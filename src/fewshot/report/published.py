@@ -12,7 +12,7 @@ import pandas as pd
 from fewshot.config import AdaptationSettings, NetworkSettings
 from fewshot.errors import DataError
 from fewshot.plan import AS_TRAINED
-from fewshot.report.papers import backbone_name, stage1_name
+from fewshot.report.papers import backbone_name, is_of_the_paper, stage1_name
 
 PUBLISHED = Path("config/published.csv")
 """The published numbers, from the project's root."""
@@ -80,13 +80,19 @@ class Published:
         network: NetworkSettings,
         adaptation: AdaptationSettings | None,
         *,
+        image_size: int,
         way: int,
         shot: int,
         population: str,
         support_pooling: str,
         query_pooling: str,
     ) -> Number | None:
-        """The paper's number for a setting, or None where it has none. Whole protocols differ: see `deviations`."""
+        """The paper's number for a setting, or None where it has none or has it for other networks or images only.
+
+        How stage 1 was trained may differ: see `deviations`.
+        """
+        if not is_of_the_paper(dataset, network, adaptation, image_size):
+            return None
         stage2 = (AS_TRAINED, "", "")
         if adaptation is not None:
             stage2 = (adaptation.method, adaptation.support_pooling, adaptation.query_pooling)

@@ -1,38 +1,39 @@
-"""Reading what the jobs of a run left behind, and the numbers made of it: means, intervals, paired differences."""
+"""Reading what the jobs of a run left behind, each checked to be of this run, and the rows of the report made of it."""
 
 from __future__ import annotations
 
-import math
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from pydantic import ValidationError
 
 from fewshot.config import AdaptationSettings, NetworkSettings
 from fewshot.data.store import open_store
 from fewshot.errors import DataError
-from fewshot.evaluation import interval
 from fewshot.files import read_json
-from fewshot.plan import AS_TRAINED, EvaluatedSetting, EvaluationJob, Plan
+from fewshot.plan import AS_TRAINED, EvaluatedSetting, EvaluationJob, NetworkJob, Plan
 from fewshot.report.papers import Facts, backbone_name, deviations, method_name
 from fewshot.report.published import Number, Published
-
-Floats = npt.NDArray[np.float64]
+from fewshot.report.statistics import Floats, mean_interval
 
 
 @dataclass(frozen=True)
 class NetworkRecord:
-    """A trained network as its model.json has it."""
+    """A trained network as its model.json has it.
+
+    `scale`: tau of the kept state as its training logged it (eq. 7 and 14); None for a linear classifier.
+    """
 
     name: str
     seed: int
     settings: NetworkSettings
     info: dict[str, Any]
+    scale: float | None
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class StoreRecord:
     trained_images: tuple[int, int]
     held_out_images: tuple[int, int]
     notes: tuple[str, ...]
+    data_hash: str
 
 
 @dataclass(frozen=True)
@@ -74,18 +76,32 @@ class SettingRecord:
         return self.evaluated.tasks
 
 
-def read_network(plan: Plan, job_name: str, seed: int) -> NetworkRecord:
+def read_network(plan: Plan, job: NetworkJob, store: StoreRecord) -> NetworkRecord:
     """The record of a trained network.
 
     Raises:
-        DataError: model.json is missing, damaged or of another version.
+        DataError: model.json is missing, damaged or of another version, or the network was trained on other images.
     """
-    path = plan.network_dir(plan.network(job_name, seed)) / "model.json"
+    folder = plan.network_dir(job)
+    path = folder / "model.json"
     info = read_json(path)
     try:
-        return NetworkRecord(job_name, seed, NetworkSettings.model_validate(info["network"]), info)
+        settings = NetworkSettings.model_validate(info["network"])
     except (KeyError, ValidationError):
         raise DataError(f"{path}: holds no network settings that this version reads; train the network again") from None
+    if info.get("data_hash") != store.data_hash:
+        raise DataError(f"{folder}: trained on other images than those of {plan.store_dir}; train the network again")
+    scale = _kept_scale(folder / "metrics.jsonl", info) if settings.classifier.kind == "cosine" else None
+    return NetworkRecord(job.name, job.seed, settings, info, scale)
+
+
+def _kept_scale(path: Path, info: dict[str, Any]) -> float | None:
+    """The scale of the last training line up to the iteration that was kept; None where there is no such line."""
+    lines = read_lines(path)
+    if not {"iteration", "scale"} <= set(lines.columns):
+        return None
+    logged = lines.loc[lines["scale"].notna() & (lines["iteration"] <= info["iteration"]), "scale"]
+    return None if logged.empty else float(logged.iloc[-1])
 
 
 def read_store(plan: Plan) -> StoreRecord:
@@ -99,23 +115,28 @@ def read_store(plan: Plan) -> StoreRecord:
     for part in ("base", "held_out"):
         images = np.bincount(store.labels[store.rows(part)], minlength=store.num_base)[: store.num_base]
         counts.append((int(images.min()), int(images.max())))
-    return StoreRecord(plan.config.dataset.name, store.image_size, counts[0], counts[1], tuple(store.meta.get("notes", ())))
+    notes = tuple(store.meta.get("notes", ()))
+    return StoreRecord(plan.config.dataset.name, store.image_size, counts[0], counts[1], notes, store.data_hash)
 
 
-def read_settings(plan: Plan) -> list[SettingRecord]:
+def read_settings(plan: Plan, store: StoreRecord) -> list[SettingRecord]:
     """Every evaluated setting of the run, in the plan's order.
 
+    Args:
+        plan: of the run.
+        store: of the run; nothing that was made with other images is read.
+
     Raises:
-        DataError: a file is missing, damaged, or does not hold what the plan asks for.
+        DataError: a file is missing, damaged, does not hold what the plan asks for, or was made with other settings.
     """
-    return [record for job in plan.evaluations for record in _read_evaluation(plan, job)]
+    return [record for job in plan.evaluations for record in _read_evaluation(plan, job, store)]
 
 
-def _read_evaluation(plan: Plan, job: EvaluationJob) -> list[SettingRecord]:
+def _read_evaluation(plan: Plan, job: EvaluationJob, store: StoreRecord) -> list[SettingRecord]:
     folder = plan.evaluation_dir(job)
     path = folder / "settings.json"
     info = read_json(path)
-    network = read_network(plan, job.network.name, job.network.seed)
+    network = read_network(plan, job.network, store)
     adaptation = None if job.adaptation == AS_TRAINED else plan.config.stage2[job.adaptation]
     records = []
     try:
@@ -123,6 +144,9 @@ def _read_evaluation(plan: Plan, job: EvaluationJob) -> list[SettingRecord]:
         for evaluated in job.settings:
             if evaluated.key not in written:
                 raise DataError(f"{path}: has no setting {evaluated.key}; run this evaluation again")
+            other = _difference(plan, job, evaluated, info, network, store)
+            if other:
+                raise DataError(f"{folder}: evaluated with other settings ({other}); evaluate again")
             accuracies = _read_tasks(folder / f"{evaluated.key}.parquet", evaluated)
             episodes = str(info["episodes"][str(evaluated.shot)])
             run_key = str(written[evaluated.key]["run_key"])
@@ -133,6 +157,26 @@ def _read_evaluation(plan: Plan, job: EvaluationJob) -> list[SettingRecord]:
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: damaged ({type(error).__name__}: {error}); run this evaluation again") from None
     return records
+
+
+def _difference(
+    plan: Plan,
+    job: EvaluationJob,
+    evaluated: EvaluatedSetting,
+    info: dict[str, Any],
+    network: NetworkRecord,
+    store: StoreRecord,
+) -> str:
+    """What tells an evaluated setting from the plan's, in words; empty where it is the plan's."""
+    if info.get("network_key") != job.network.key:
+        return f"of network {info.get('network_key')}"
+    if info.get("model_sha256") != network.info.get("sha256"):
+        return f"another training of {job.network.name}"
+    if info.get("data_hash") != store.data_hash:
+        return "other images"
+    written = next(setting for setting in info["settings"] if setting["key"] == evaluated.key)
+    wanted = json.loads(json.dumps(plan.identity(job, evaluated)))  # as it reads after it was written
+    return "" if written.get("identity") == wanted else evaluated.key
 
 
 def _read_tasks(path: Path, evaluated: EvaluatedSetting) -> dict[str, Floats]:
@@ -203,8 +247,8 @@ def make_rows(plan: Plan, records: Sequence[SettingRecord], store: StoreRecord, 
             number = None
             if config.evaluation.part == "test":  # what is chosen on the validation classes has no published counterpart
                 number = published.find(
-                    store.dataset, network, record.adaptation_settings, way=record.way, shot=evaluated.shot,
-                    population=population, support_pooling=evaluated.support_pooling,
+                    store.dataset, network, record.adaptation_settings, image_size=store.image_size, way=record.way,
+                    shot=evaluated.shot, population=population, support_pooling=evaluated.support_pooling,
                     query_pooling=evaluated.query_pooling,
                 )  # fmt: skip
             label = methods[record.network.name, record.adaptation]
@@ -227,60 +271,3 @@ def method_labels(records: Sequence[SettingRecord]) -> dict[tuple[str, str], str
             extra = [word for word, needed in zip(place, several, strict=True) if needed]
             labels[place] = f"{name} [{', '.join(extra)}]" if extra else name
     return labels
-
-
-# --- statistics ------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Paired:
-    """A difference of means over the tasks that two settings share, in points, with half its 95 % interval."""
-
-    difference: float
-    ci95: float
-    tasks: int
-
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether zero lies outside the interval."""
-        return abs(self.difference) > self.ci95
-
-
-def mean_interval(accuracies: Floats) -> tuple[float, float]:
-    """Mean over tasks and half its 95 % interval, 1.96 s / sqrt(tasks) with the sample standard deviation s.
-
-    The interval is NaN for a single task, which tells nothing of the spread.
-    """
-    mean, ci95 = interval(accuracies)
-    return mean, ci95 if len(accuracies) > 1 else math.nan
-
-
-def paired(first: Floats, second: Floats) -> Paired:
-    """`second` less `first` over their common tasks, the first n of both (task by task, sample standard deviation)."""
-    count = min(len(first), len(second))
-    return Paired(*mean_interval(second[:count] - first[:count]), count)
-
-
-_T_975 = (
-    12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281, 2.2010, 2.1788, 2.1604, 2.1448,
-    2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860, 2.0796, 2.0739, 2.0687, 2.0639, 2.0595, 2.0555, 2.0518, 2.0484,
-    2.0452, 2.0423,
-)  # fmt: skip
-"""Two-sided 95 % quantiles of Student's t for 1 to 30 degrees of freedom."""
-
-
-def t_quantile(freedom: int) -> float:
-    """Two-sided 95 % quantile of Student's t with `freedom` >= 1 degrees of freedom (four digits)."""
-    if freedom <= len(_T_975):
-        return _T_975[freedom - 1]
-    z = 1.959964
-    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
-
-
-def seed_interval(means: Sequence[float]) -> tuple[float, float | None]:
-    """Mean over seeds and half its 95 % interval by Student's t; no interval for one seed."""
-    values = np.asarray(means, dtype=np.float64)
-    if len(values) < 2:
-        return float(values.mean()), None
-    half = t_quantile(len(values) - 1) * float(values.std(ddof=1)) / math.sqrt(len(values))
-    return float(values.mean()), half

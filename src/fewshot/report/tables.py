@@ -8,10 +8,11 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from fewshot.plan import AS_TRAINED, Plan
-from fewshot.report.papers import BACKBONES, LABELS, backbone_name, stage1_name, usual_pooling
+from fewshot.report.papers import BACKBONES, LABELS, backbone_name, is_of_the_paper, stage1_name, usual_pooling
 from fewshot.report.published import Published
 from fewshot.report.rendering import Accuracy, Cell, Column, Table
-from fewshot.report.results import Row, seed_interval
+from fewshot.report.results import Row
+from fewshot.report.statistics import seed_interval
 
 PAIRS = ("gmp/gmp", "gmp/dense", "gap/gap", "gap/dense", "gap/gmp", "gmp/gap")
 """Support/query poolings at testing, in the order of the paper's Table 2, then those of its Table 3."""
@@ -28,7 +29,7 @@ class _Measured:
     def __init__(self, plan: Plan, rows: Sequence[Row], published: pd.DataFrame) -> None:
         self.plan, self.table = plan, published
         self.published = Published(published)
-        self.dataset = plan.config.dataset.name
+        self.dataset, self.image_size = plan.config.dataset.name, plan.config.dataset.image_size
         self.shots = sorted({row.record.evaluated.shot for row in rows})
         order = list(plan.config.stage1.networks)
         rows = sorted(rows, key=lambda row: (order.index(row.record.network.name), row.record.adaptation != AS_TRAINED))
@@ -63,8 +64,8 @@ class _Measured:
         record = self.first[place].record
         support, query = pair.split("/")
         found = self.published.find(
-            self.dataset, record.network.settings, record.adaptation_settings, way=record.way, shot=shot,
-            population=population, support_pooling=support, query_pooling=query,
+            self.dataset, record.network.settings, record.adaptation_settings, image_size=self.image_size, way=record.way,
+            shot=shot, population=population, support_pooling=support, query_pooling=query,
         )  # fmt: skip
         return None if found is None else Accuracy(found.value, found.ci95)
 
@@ -110,7 +111,8 @@ def _methods(run: _Measured) -> Table:
         pairs = run.pairs(place)
         usual = usual_pooling(settings)
         pair = usual if usual in pairs else pairs[0]
-        measured.add((backbone_name(settings), stage1_name(settings), first.record.adaptation != AS_TRAINED))
+        if is_of_the_paper(run.dataset, settings, first.record.adaptation_settings, run.image_size):
+            measured.add((backbone_name(settings), stage1_name(settings), first.record.adaptation != AS_TRAINED))
         cells = [cell for shot in run.shots for cell in run.cells(place, shot, pair)]
         rows.append([first.method, run.backbone(place), _pair(pair), *cells])
     reported = []

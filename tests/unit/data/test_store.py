@@ -202,7 +202,7 @@ def test_require_images(tmp_path):
     require_images(store, "test", 2)
     require_images(store, "base", 3)
     require_images(store, "held_out", 1)
-    with pytest.raises(DataError, match=r"class 'd' \(test\) has only 2 images; .* = 3: lower evaluation.shots"):
+    with pytest.raises(DataError, match=r"class 'd' \(test\) has only 2 images; .* = 3: lower the shots"):
         require_images(store, "test", 3)
     with pytest.raises(DataError, match=r"class 'a' \(held_out\) has only 1 held-out images"):
         require_images(store, "held_out", 2)
@@ -210,5 +210,5 @@ def test_require_images(tmp_path):
 
 def test_require_images_of_a_part_without_classes(tmp_path):
     write(tmp_path / "store", classes=[("a", "base"), ("b", "base"), ("c", "test"), ("d", "test")])
-    with pytest.raises(DataError, match="no classes in part val"):
+    with pytest.raises(DataError, match="0 classes in part val"):
         require_images(open_store(tmp_path / "store"), "val", 1)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from fewshot.config import parse
-from fewshot.data.store import write_store
+from fewshot.data.store import open_store, write_store
 from fewshot.plan import EvaluationJob, NetworkJob, Plan
 
 PUBLISHED = Path(__file__).parents[3] / "config" / "published.csv"
@@ -22,7 +22,7 @@ CONFIG: dict[str, Any] = {
     "notes": ["No number here was <measured>."],
     "deviations": ["numbers made up"],
     "device": "cpu",
-    "dataset": {"name": "fc100", "image_size": 8},
+    "dataset": {"name": "fc100"},
     "stage1": {
         "training": {"iterations": 600, "batch_size": 64},
         "networks": {
@@ -58,12 +58,13 @@ def accuracies(job: EvaluationJob, key: str, population: str, shot: int, tasks: 
     return np.clip(np.round((level + hard + own) / step) * step, 0, 100)
 
 
-def write_network(folder: Path, job: NetworkJob) -> None:
+def write_network(folder: Path, job: NetworkJob, data_hash: str) -> None:
     folder.mkdir(parents=True)
     info = {
         "format": 1, "network": job.settings.as_dict(), "name": job.name, "seed": job.seed, "iteration": 400,
         "iterations": job.settings.training.iterations, "kept": "best", "parameters": 8_000_000, "precision": "float32",
         "validation": {"accuracy": 51.25, "ci95": 0.5, "iteration": 400}, "device": "CPU (made up, 2 cores)", "seconds": 61.7,
+        "data_hash": data_hash, "sha256": f"weights-of-{job.key}-{job.seed}",
     }  # fmt: skip
     (folder / "model.json").write_text(json.dumps(info))
     rng = np.random.default_rng(zlib.crc32(job.name.encode()))
@@ -71,14 +72,21 @@ def write_network(folder: Path, job: NetworkJob) -> None:
     for i in range(50, 601, 50):
         loss = 4 * np.exp(-i / 300) + rng.uniform(0, 0.2)
         lines.append(
-            {"iteration": i, "loss": loss, "accuracy": 100 - 20 * loss, "lr": 0.1, "scale": 10, "images_per_second": 900}
+            {
+                "iteration": i,
+                "loss": loss,
+                "accuracy": 100 - 20 * loss,
+                "lr": 0.1,
+                "scale": 10 + i / 100,
+                "images_per_second": 900,
+            }
         )
         if i % 200 == 0:
             lines.append({"iteration": i, "validation_accuracy": 40 + i / 50 + rng.uniform(0, 4), "validation_ci95": 0.8})
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def write_evaluation(plan: Plan, job: EvaluationJob) -> None:
+def write_evaluation(plan: Plan, job: EvaluationJob, data_hash: str) -> None:
     folder = plan.evaluation_dir(job)
     folder.mkdir(parents=True)
     queries = plan.config.evaluation.queries
@@ -89,17 +97,21 @@ def write_evaluation(plan: Plan, job: EvaluationJob) -> None:
         }
         pd.DataFrame({"task": np.arange(setting.tasks), **columns}).to_parquet(folder / f"{setting.key}.parquet", index=False)
         records.append(
-            {"key": setting.key, "run_key": f"key-{job.network.name}-{job.adaptation}-{setting.key}-{job.network.seed}"}
-        )
+            {
+                "key": setting.key, "identity": plan.identity(job, setting),
+                "run_key": f"key-{job.network.name}-{job.adaptation}-{setting.key}-{job.network.seed}",
+            }
+        )  # fmt: skip
     info = {
         "format": 1, "run": plan.config.run, "way": plan.config.evaluation.way, "queries": queries, "settings": records,
-        "episodes": {str(shot): f"tasks-of-{shot}" for shot in job.shots},
+        "episodes": {str(shot): f"tasks-of-{shot}" for shot in job.shots}, "data_hash": data_hash,
+        "network_key": job.network.key, "model_sha256": f"weights-of-{job.network.key}-{job.network.seed}",
     }  # fmt: skip
     (folder / "settings.json").write_text(json.dumps(info))
 
 
-def write_images(plan: Plan) -> None:
-    """4 base classes of 6 images, one of them held out; 2 validation classes of 4; 6 test classes of 12."""
+def write_images(plan: Plan) -> str:
+    """4 base classes of 6 images, one of them held out; 2 validation classes of 4; 6 test classes of 12. Returns their hash."""
     labels = np.repeat(np.arange(12), [6] * 4 + [4] * 2 + [12] * 6)
     held_out = np.zeros(len(labels), dtype=bool)
     held_out[[0, 6, 12, 18]] = True
@@ -112,6 +124,7 @@ def write_images(plan: Plan) -> None:
         classes=[(f"class{i}", "base" if i < 4 else "val" if i < 6 else "test") for i in range(12)],
         files=[f"image{i}.png" for i in range(len(labels))], image_size=size, notes=["archive hash not checked"],
     )  # fmt: skip
+    return open_store(plan.store_dir).data_hash
 
 
 @pytest.fixture
@@ -123,11 +136,11 @@ def made_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., P
         (tmp_path / "config").mkdir(exist_ok=True)
         (tmp_path / "config" / "published.csv").write_bytes(PUBLISHED.read_bytes())
         plan = Plan(parse({**CONFIG, **changes}))
-        write_images(plan)
+        data_hash = write_images(plan)
         for network in plan.networks:
-            write_network(plan.network_dir(network), network)
+            write_network(plan.network_dir(network), network, data_hash)
         for evaluation in plan.evaluations:
-            write_evaluation(plan, evaluation)
+            write_evaluation(plan, evaluation, data_hash)
         return plan
 
     return make

@@ -129,19 +129,33 @@ def test_files(made_run: Make, count: int) -> None:
         assert [(folder / name).read_bytes() for name in ("activation_maps.png", "activation_maps.csv")] == before
 
 
-def test_too_few_images_leave_panels_empty(made_run: Make) -> None:
-    """Twelve images a class cannot give twelve support images and a query: no novel task, and the file still comes."""
+def test_too_few_images_are_refused(made_run: Make) -> None:
+    """Twelve images a class cannot give twelve support images and a query."""
     plan = made_run(**SMALL, activation_maps={"networks": ["r12-gap", "r12-dense"], "shot": 12})
+    with_networks(plan)
+    with pytest.raises(DataError, match=r"has only 12 images; activation_maps needs .* = 13"):
+        draw_activation_maps(plan)
+    assert not (plan.results / "figures").exists()
+
+
+@pytest.mark.parametrize(("part", "classes"), [("val", {4, 5}), ("test", {6, 7, 8, 9, 10, 11})])
+def test_novel_images_are_of_the_evaluated_part(made_run: Make, part: str, classes: set[int]) -> None:
+    tests = [{"networks": ["r12-gap", "r12-dense"], "shots": [2]}]
+    evaluation = {"shots": [2], "tasks": 5, "queries": 2, "part": part, "tests": tests}
+    maps = {"networks": ["r12-gap", "r12-dense"], "shot": 2, "images_per_case": 3}
+    plan = made_run(**{**SMALL, "stage2": {}, "evaluation": evaluation, "activation_maps": maps})
     with_networks(plan)
     draw_activation_maps(plan)
     table = pd.read_csv(plan.results / "figures" / "activation_maps.csv")
-    assert not table["case"].str.startswith("novel").any()
+    shown = set(table.loc[table["case"].str.startswith("novel"), "class"])
+    assert shown
+    assert shown <= {f"class{label}" for label in classes}
 
 
 def test_refusals(made_run: Make) -> None:
     plan = made_run(**SMALL)
     with_networks(plan, data_hash="other")
-    with pytest.raises(DataError, match="trained on other images"):
+    with pytest.raises(DataError, match="trained on other data"):
         draw_activation_maps(plan)
     config = plan.config.model_copy(update={"activation_maps": None})
     with pytest.raises(ConfigError, match="names no networks for activation maps"):
@@ -153,7 +167,6 @@ def test_flattened_features_have_no_maps(made_run: Make) -> None:
     networks["r12-gap"] = {**networks["r12-gap"], "classifier": {"pooling": "flatten"}}
     tests = [{"networks": ["r12-dense"], "poolings": ["gap/dense"], "shots": [5]}]
     evaluation = {"shots": [5], "tasks": 5, "queries": 3, "tests": tests}
-    plan = made_run(**{**SMALL, "stage1": {"networks": networks}, "evaluation": evaluation, "stage2": {}})
-    with_networks(plan)
-    with pytest.raises(ConfigError, match="flattened features"):
-        draw_activation_maps(plan)
+    with pytest.raises(ConfigError, match="activation_maps: network 'r12-gap' classifies flattened features") as caught:
+        made_run(**{**SMALL, "stage1": {"networks": networks}, "evaluation": evaluation, "stage2": {}})
+    assert "\n" not in str(caught.value)

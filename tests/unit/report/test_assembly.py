@@ -116,6 +116,30 @@ def test_several_seeds(made_run: Make) -> None:
     assert "over 3 seeds" in (plan.results / "tables" / "methods.md").read_text()
 
 
+def test_one_seed_has_the_header_of_seeds_alone(made_run: Make) -> None:
+    plan = made_run()
+    assemble(plan)
+    assert (plan.results / "seeds.csv").read_text() == ",".join(SEEDS_COLUMNS) + "\n"
+
+
+def test_networks_show_their_learned_scale(made_run: Make) -> None:
+    plan = made_run()
+    assemble(plan)
+    table = pd.read_csv(plan.results / "tables" / "networks.csv")
+    assert list(table["scale"]) == [14.0] * 3  # 10 + 400 / 100 at the kept iteration, 400 of 600
+
+
+def test_results_of_other_settings_leave_the_old_report(made_run: Make) -> None:
+    plan = made_run()
+    assemble(plan)
+    before = files(plan.results)
+    path = plan.evaluation_dir(plan.evaluations[-1]) / "settings.json"
+    path.write_text(path.read_text().replace('"tasks": 20', '"tasks": 21'))
+    with pytest.raises(DataError, match="evaluated with other settings"):
+        assemble(plan)
+    assert files(plan.results) == before
+
+
 def test_the_same_results_give_the_same_bytes(made_run: Make) -> None:
     plan = made_run()
     assemble(plan)

@@ -19,7 +19,8 @@ NAMES = {"training_curves", "accuracy_by_shot", "published_vs_measured", "paired
 
 
 def rows_of(plan: Plan) -> list[Row]:
-    return make_rows(plan, read_settings(plan), read_store(plan), Published(load_published()))
+    store = read_store(plan)
+    return make_rows(plan, read_settings(plan, store), store, Published(load_published()))
 
 
 def test_figures_are_the_same_bytes_each_time(made_run: Make) -> None:

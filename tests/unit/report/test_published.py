@@ -6,11 +6,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from fewshot.config import ImplantingSettings, NetworkSettings
+from fewshot.config import ImplantingSettings, NetworkSettings, load
 from fewshot.errors import DataError
+from fewshot.plan import Plan
+from fewshot.report.papers import backbone_name, stage1_name
 from fewshot.report.published import COLUMNS, Number, Published, load_published
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PAPER = ROOT.parent / "shared" / "papers" / "000_f21c17c572d92b5e.txt"
 KEY = [
     "dataset", "backbone", "stage1", "stage2", "stage2_support_pooling", "stage2_query_pooling", "way", "shot", "population",
@@ -28,8 +30,13 @@ def own(table: pd.DataFrame) -> pd.DataFrame:
     return table[(table["paper"] == "000") & (table["stage1"] != "")]
 
 
-def network(name: str = "resnet12", pooling: str = "dense", kind: str = "cosine", wide: int = 0) -> NetworkSettings:
-    backbone = {"name": name} | ({"wide": wide} if wide else {})
+SIZES = {"miniimagenet": 84, "fc100": 32, "glyphs": 32}
+
+
+def network(
+    name: str = "resnet12", pooling: str = "dense", kind: str = "cosine", wide: int = 0, widths: tuple[int, ...] = ()
+) -> NetworkSettings:
+    backbone = {"name": name} | ({"wide": wide} if wide else {}) | ({"widths": widths} if widths else {})
     return NetworkSettings.model_validate({"backbone": backbone, "classifier": {"pooling": pooling, "kind": kind}})
 
 
@@ -77,8 +84,9 @@ def test_a_setting_finds_its_number(
     dataset, shot, population, pair = where
     support, query = pair.split("/")
     found = Published(table).find(
-        dataset, settings, None, way=5, shot=shot, population=population, support_pooling=support, query_pooling=query
-    )
+        dataset, settings, None, image_size=SIZES[dataset], way=5, shot=shot, population=population,
+        support_pooling=support, query_pooling=query,
+    )  # fmt: skip
     assert found == number
 
 
@@ -92,8 +100,9 @@ def test_table_3_is_told_apart_by_the_training_of_stage_2(table: pd.DataFrame, t
         {"method": "implanting", "support_pooling": support_training, "query_pooling": query_training}
     )
     found = Published(table).find(
-        "miniimagenet", network(), stage2, way=5, shot=5, population="novel", support_pooling="gap", query_pooling=query
-    )
+        "miniimagenet", network(), stage2, image_size=84, way=5, shot=5, population="novel", support_pooling="gap",
+        query_pooling=query,
+    )  # fmt: skip
     assert found is not None
     assert found.value == value
 
@@ -113,9 +122,73 @@ def test_what_the_paper_did_not_do_has_no_number(
 ) -> None:
     support, query = pair.split("/")
     found = Published(table).find(
-        dataset, settings, None, way=way, shot=5, population="novel", support_pooling=support, query_pooling=query
-    )
+        dataset, settings, None, image_size=SIZES[dataset], way=way, shot=5, population="novel", support_pooling=support,
+        query_pooling=query,
+    )  # fmt: skip
     assert found is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "size", "implant_width", "known"),
+    [
+        (network(), 84, None, True),
+        (network(), 84, 16, True),
+        (network(wide=16), 84, None, True),
+        (network(), 32, None, False),
+        (network(), 80, 16, False),
+        (network(wide=8), 84, None, False),
+        (network(widths=(16, 32, 64, 128)), 84, None, False),
+        (network(widths=(64, 160, 320, 640)), 84, 16, False),
+        (network("c128f", widths=(32, 32, 64, 64)), 84, None, False),
+        (network(), 84, 8, False),
+    ],
+)
+def test_numbers_stand_beside_the_papers_networks_and_images_alone(
+    table: pd.DataFrame, settings: NetworkSettings, size: int, implant_width: int | None, known: bool
+) -> None:
+    stage2 = None if implant_width is None else ImplantingSettings(method="implanting", width=implant_width)
+    support, query = ("gmp", "gmp") if settings.backbone.name == "c128f" else ("gap", "dense")
+    found = Published(table).find(
+        "miniimagenet", settings, stage2, image_size=size, way=5, shot=5, population="novel", support_pooling=support,
+        query_pooling=query,
+    )  # fmt: skip
+    assert (found is not None) == known
+
+
+@pytest.mark.parametrize(("run", "tables"), [("miniimagenet", "1234"), ("fc100", "5")])
+def test_the_papers_runs_evaluate_every_cell_of_their_tables(own: pd.DataFrame, run: str, tables: str) -> None:
+    """Under the key by which it finds its number, with the paper's queries and numbers of tasks."""
+    plan = Plan(load(ROOT / "config" / "runs" / f"{run}.yaml"))
+    config, numbers = plan.config, Published(own)
+    found: dict[tuple[object, ...], tuple[float, int]] = {}
+    for job in plan.evaluations:
+        stage2 = config.stage2.get(job.adaptation)
+        adapted = ("as-trained", "", "") if stage2 is None else (stage2.method, stage2.support_pooling, stage2.query_pooling)
+        settings, way = job.network.settings, config.evaluation.way
+        trained = (config.dataset.name, backbone_name(settings), stage1_name(settings), *adapted, way)
+        for setting in job.settings:
+            for population in setting.populations:
+                number = numbers.find(
+                    config.dataset.name, settings, stage2, image_size=config.dataset.image_size, way=way, shot=setting.shot,
+                    population=population, support_pooling=setting.support_pooling, query_pooling=setting.query_pooling,
+                )  # fmt: skip
+                if number is not None:
+                    key = (*trained, setting.shot, population, setting.support_pooling, setting.query_pooling)
+                    found[key] = (number.value, setting.tasks)
+    wanted = own[own["table"].isin(list(tables))]
+    assert len(wanted) == {"miniimagenet": 59, "fc100": 8}[run]
+    missing = [row for row in wanted[[*KEY, "value"]].itertuples(index=False, name=None) if row[:-1] not in found]
+    assert missing == []
+    for row in wanted[[*KEY, "value"]].itertuples(index=False, name=None):
+        assert found[row[:-1]] == (row[-1], 10_000 if row[3] == "as-trained" else 5_000)
+    assert config.evaluation.queries == 30
+
+
+@pytest.mark.parametrize("name", ["miniimagenet", "fc100", "cifar_fs", "cub", "omniglot", "folder"])
+def test_run_files_do_not_say_what_is_said_by_itself(name: str) -> None:
+    """Sentences on base images, widths, iterations and tasks are found from the settings; twice would be once too much."""
+    config = load(ROOT / "config" / "runs" / f"{name}.yaml")
+    assert not [text for text in config.deviations if "base" in text or "instead of" in text]
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

@@ -1,70 +1,27 @@
-"""Means and intervals by hand, and input that is missing or damaged."""
+"""What is read of a run, and input that is missing, damaged or of another run."""
 
 import json
-import math
-import statistics
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 
+from fewshot.config import parse
 from fewshot.errors import DataError
 from fewshot.plan import Plan
 from fewshot.report.published import Published, load_published
 from fewshot.report.results import (
     make_rows,
-    mean_interval,
     method_labels,
-    paired,
     read_lines,
+    read_network,
     read_settings,
     read_store,
-    seed_interval,
-    t_quantile,
 )
 
 Make = Callable[..., Plan]
-
-
-def test_interval_by_hand() -> None:
-    mean, ci95 = mean_interval(np.array([40.0, 60.0, 80.0, 60.0]))
-    assert mean == 60
-    assert ci95 == pytest.approx(1.96 * math.sqrt(800 / 3) / 2)  # squares 400 + 0 + 400 + 0 over n - 1 = 3
-
-
-def test_one_task_has_no_interval() -> None:
-    assert math.isnan(mean_interval(np.array([50.0]))[1])
-
-
-def test_paired_difference_is_a_loop_over_the_common_tasks() -> None:
-    rng = np.random.default_rng(0)
-    first, second = rng.uniform(0, 100, 30), rng.uniform(0, 100, 20)
-    differences = [float(second[i] - first[i]) for i in range(20)]
-    result = paired(first, second)
-    assert result.tasks == 20
-    assert result.difference == pytest.approx(statistics.mean(differences))
-    assert result.ci95 == pytest.approx(1.96 * statistics.stdev(differences) / math.sqrt(20))
-    assert result.excludes_zero == (abs(statistics.mean(differences)) > result.ci95)
-
-
-def test_equal_settings_do_not_exclude_zero() -> None:
-    same = np.array([10.0, 20.0])
-    assert not paired(same, same).excludes_zero
-    assert paired(same, same + 5).excludes_zero
-
-
-def test_interval_over_seeds() -> None:
-    mean, ci95 = seed_interval([50.0, 52.0, 54.0])
-    assert mean == 52
-    assert ci95 == pytest.approx(4.3027 * 2 / math.sqrt(3))
-    assert seed_interval([50.0]) == (50.0, None)
-
-
-def test_t_quantiles() -> None:
-    assert t_quantile(1) == 12.7062
-    assert t_quantile(31) == pytest.approx(2.0395, abs=2e-4)
-    assert t_quantile(100_000) == pytest.approx(1.96, abs=1e-3)
 
 
 def test_store_counts(made_run: Make) -> None:
@@ -84,7 +41,7 @@ def test_settings_that_would_read_alike_are_told_apart(made_run: Make) -> None:
         },
         activation_maps=None,
     )  # fmt: skip
-    assert method_labels(read_settings(plan)) == {
+    assert method_labels(read_settings(plan, read_store(plan))) == {
         ("one", "as-trained"): "DC [one]", ("two", "as-trained"): "DC [two]",
         ("one", "plain"): "DC + IMP [plain]", ("one", "slow"): "DC + IMP [slow]",
     }  # fmt: skip
@@ -92,11 +49,11 @@ def test_settings_that_would_read_alike_are_told_apart(made_run: Make) -> None:
 
 def test_numbers_on_validation_classes_have_no_published_counterpart(made_run: Make) -> None:
     plan = made_run()
-    numbers = Published(load_published())
-    rows = make_rows(plan, read_settings(plan), read_store(plan), numbers)
-    assert sum(row.published is not None for row in rows) == 5
+    numbers, store = Published(load_published()), read_store(plan)
+    records = read_settings(plan, store)
+    assert sum(row.published is not None for row in make_rows(plan, records, store, numbers)) == 5
     chosen = Plan(plan.config.model_copy(update={"evaluation": plan.config.evaluation.model_copy(update={"part": "val"})}))
-    rows = make_rows(chosen, read_settings(chosen), read_store(chosen), numbers)
+    rows = make_rows(chosen, records, store, numbers)
     assert all(row.published is None for row in rows)
     assert "tasks drawn from the validation classes instead of the test classes" in rows[0].deviations
 
@@ -152,8 +109,98 @@ def test_damaged_input_is_one_line(made_run: Make, what: str, words: str) -> Non
     plan = made_run()
     _corrupt(plan, what)
     with pytest.raises(DataError, match=words) as caught:
-        read_settings(plan)
+        read_settings(plan, read_store(plan))
     assert "\n" not in str(caught.value)
+
+
+def _change(path: Path, **values: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"network_key": "r12-gap-0000000000"}, r"of network r12-gap-0000000000"),
+        ({"model_sha256": "other"}, "another training of small-gap"),
+        ({"data_hash": "other"}, "other images"),
+    ],
+)
+def test_results_of_another_network_or_other_images_are_refused(made_run: Make, values: dict[str, str], words: str) -> None:
+    plan = made_run()
+    folder = plan.evaluation_dir(plan.evaluations[0])
+    _change(folder / "settings.json", **values)
+    with pytest.raises(DataError) as caught:
+        read_settings(plan, read_store(plan))
+    assert str(caught.value) == f"{folder}: evaluated with other settings ({words}); evaluate again"
+
+
+def test_a_network_trained_anew_asks_for_a_new_evaluation(made_run: Make) -> None:
+    plan = made_run()
+    _change(plan.network_dir(plan.networks[0]) / "model.json", sha256="other")
+    with pytest.raises(DataError, match="another training of small-gap"):
+        read_settings(plan, read_store(plan))
+
+
+@pytest.mark.parametrize("part", ["evaluation", "stage2"])
+def test_results_of_an_earlier_config_are_refused(made_run: Make, part: str) -> None:
+    """The seed of the tasks, or a setting of the implants, was changed after the evaluation."""
+    plan = made_run()
+    changed = plan.config.model_dump(mode="json")
+    if part == "evaluation":
+        changed["evaluation"]["seed"] = 7
+        name, setting = "small-gap/as-trained", "1shot-gap-gap"
+    else:
+        changed["stage2"]["implants"]["epochs"] = 7
+        name, setting = "r12-dense/implants", "5shot-gap-dense"
+    changed = Plan(parse(changed))
+    with pytest.raises(DataError, match=rf"{name}/seed0: evaluated with other settings \({setting}\); evaluate again$"):
+        read_settings(changed, read_store(changed))
+
+
+def test_results_without_an_identity_are_refused(made_run: Make) -> None:
+    plan = made_run()
+    path = plan.evaluation_dir(plan.evaluations[0]) / "settings.json"
+    settings = [{k: v for k, v in record.items() if k != "identity"} for record in json.loads(path.read_text())["settings"]]
+    _change(path, settings=settings)
+    with pytest.raises(DataError, match="evaluate again"):
+        read_settings(plan, read_store(plan))
+
+
+def test_a_network_of_other_images_is_refused(made_run: Make) -> None:
+    plan = made_run()
+    folder = plan.network_dir(plan.networks[1])
+    _change(folder / "model.json", data_hash="other")
+    with pytest.raises(DataError, match="trained on other images") as caught:
+        read_network(plan, plan.networks[1], read_store(plan))
+    assert str(caught.value).startswith(f"{folder}: ")
+
+
+@pytest.mark.parametrize(
+    ("iteration", "lines", "scale"),
+    [
+        (400, [{"iteration": 390, "scale": 11.5}, {"iteration": 400, "validation_accuracy": 5}], 11.5),
+        (400, [{"iteration": 400, "scale": 12.5}, {"iteration": 450, "scale": 9}], 12.5),
+        (10, [{"iteration": 50, "scale": 12}], None),
+        (10, [{"iteration": 10, "loss": 1}], None),
+        (10, [], None),
+    ],
+)  # fmt: skip
+def test_the_learned_scale_is_that_of_the_kept_iteration(
+    made_run: Make, iteration: int, lines: list[dict[str, float]], scale: float | None
+) -> None:
+    plan = made_run()
+    folder = plan.network_dir(plan.networks[0])
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    _change(folder / "model.json", iteration=iteration)
+    assert read_network(plan, plan.networks[0], read_store(plan)).scale == scale
+
+
+def test_a_linear_classifier_has_no_scale(made_run: Make) -> None:
+    plan = made_run()
+    path = plan.network_dir(plan.networks[0]) / "model.json"
+    network = json.loads(path.read_text())["network"]
+    _change(path, network={**network, "classifier": {**network["classifier"], "kind": "linear"}})
+    assert read_network(plan, plan.networks[0], read_store(plan)).scale is None
 
 
 def test_metrics_lines(made_run: Make) -> None:

@@ -12,7 +12,7 @@ from fewshot.report.tables import accuracy_tables
 Make = Callable[..., Plan]
 
 MINI: dict[str, Any] = {
-    "dataset": {"name": "miniimagenet", "image_size": 8},
+    "dataset": {"name": "miniimagenet"},
     "stage1": {
         "networks": {
             "gap": {"backbone": {"name": "resnet12"}, "classifier": {"pooling": "gap"}},
@@ -43,7 +43,8 @@ MINI: dict[str, Any] = {
 
 def tables(plan: Plan) -> tuple[dict[str, Table], list[Row]]:
     published = load_published()
-    rows = make_rows(plan, read_settings(plan), read_store(plan), Published(published))
+    store = read_store(plan)
+    rows = make_rows(plan, read_settings(plan, store), store, Published(published))
     return {table.name: table for table in accuracy_tables(plan, rows, published)}, rows
 
 
@@ -81,6 +82,20 @@ def test_what_the_run_left_out_of_the_papers_table_is_an_empty_cell(made_run: Ma
     wide = next(row for row in table.rows if row[0] == "DC + WIDE")
     assert wide[3:] == [None, Accuracy(78.25, 0.14)]
     assert [row[0] for row in table.rows].count("GAP") == 1
+
+
+def test_networks_that_the_paper_does_not_have_stand_beside_no_number(made_run: Make) -> None:
+    """A narrow ResNet-12: its rows are without a published number, and the paper's rows follow as not run."""
+    networks = {name: {**network, "backbone": {"name": "resnet12", "widths": [8, 16, 32, 64]}} for name, network in
+                MINI["stage1"]["networks"].items()}  # fmt: skip
+    found, rows = tables(made_run(**{**MINI, "stage1": {"networks": networks}}))
+    assert all(row.published is None for row in rows)
+    assert any("widths 8-16-32-64 instead of 64-128-256-512" in row.deviations for row in rows)
+    assert {text(found["poolings"], i)[j] for i in range(6) for j in (5, 7, 9, 11)} == {""}
+    methods = [(row[0], row[3] is None, row[4]) for row in found["methods"].rows]
+    assert ("GAP", False, None) in methods
+    assert ("GAP", True, Accuracy(76.40, 0.13)) in methods
+    assert ("DC + IMP", True, Accuracy(79.77, 0.19)) in methods
 
 
 def test_shape_of_table_1(made_run: Make) -> None:

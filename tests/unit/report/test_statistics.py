@@ -1,0 +1,49 @@
+"""Means and intervals by hand."""
+
+import math
+import statistics
+
+import numpy as np
+import pytest
+
+from fewshot.report.statistics import mean_interval, paired, seed_interval, t_quantile
+
+
+def test_interval_by_hand() -> None:
+    mean, ci95 = mean_interval(np.array([40.0, 60.0, 80.0, 60.0]))
+    assert mean == 60
+    assert ci95 == pytest.approx(1.96 * math.sqrt(800 / 3) / 2)  # squares 400 + 0 + 400 + 0 over n - 1 = 3
+
+
+def test_one_task_has_no_interval() -> None:
+    assert math.isnan(mean_interval(np.array([50.0]))[1])
+
+
+def test_paired_difference_is_a_loop_over_the_common_tasks() -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.uniform(0, 100, 30), rng.uniform(0, 100, 20)
+    differences = [float(second[i] - first[i]) for i in range(20)]
+    result = paired(first, second)
+    assert result.tasks == 20
+    assert result.difference == pytest.approx(statistics.mean(differences))
+    assert result.ci95 == pytest.approx(1.96 * statistics.stdev(differences) / math.sqrt(20))
+    assert result.excludes_zero == (abs(statistics.mean(differences)) > result.ci95)
+
+
+def test_equal_settings_do_not_exclude_zero() -> None:
+    same = np.array([10.0, 20.0])
+    assert not paired(same, same).excludes_zero
+    assert paired(same, same + 5).excludes_zero
+
+
+def test_interval_over_seeds() -> None:
+    mean, ci95 = seed_interval([50.0, 52.0, 54.0])
+    assert mean == 52
+    assert ci95 == pytest.approx(4.3027 * 2 / math.sqrt(3))
+    assert seed_interval([50.0]) == (50.0, None)
+
+
+def test_t_quantiles() -> None:
+    assert t_quantile(1) == 12.7062
+    assert t_quantile(31) == pytest.approx(2.0395, abs=2e-4)
+    assert t_quantile(100_000) == pytest.approx(1.96, abs=1e-3)
