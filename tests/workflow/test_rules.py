@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fewshot.config import load
+from fewshot.data.sources import cifar100, cub, miniimagenet, omniglot
 from fewshot.plan import Plan
 from fewshot.tracking import flag_path, tracked_path
 
@@ -22,17 +23,47 @@ def _rules() -> dict[str, str]:
 
 
 RULES = _rules()
+COMMON = (ROOT / "workflow" / "rules" / "common.smk").read_text()
 
 
 def test_common_holds_functions_only():
-    text = (ROOT / "workflow" / "rules" / "common.smk").read_text()
-    assert not re.search(r"^(rule|checkpoint) ", text, re.MULTILINE)
+    assert not re.search(r"^(rule|checkpoint) ", COMMON, re.MULTILINE)
     assert "lambda" not in "".join(path.read_text() for path in (ROOT / "workflow" / "rules").glob("*.smk"))
 
 
 def test_one_adapter_a_rule():
     assert {path.stem for path in ADAPTERS} == set(RULES)
     assert len(ADAPTERS) == 11
+
+
+def test_the_archives_of_the_rules_are_those_of_the_sources():
+    (found,) = (node.value for node in ast.parse(COMMON).body if ast.unparse(node).startswith("ARCHIVES = "))
+    assert eval(ast.unparse(found)) == {
+        "fc100": (cifar100.ARCHIVE.file,), "cifar_fs": (cifar100.ARCHIVE.file,), "cub": (cub.ARCHIVE.file,),
+        "omniglot": tuple(known.file for known in omniglot.ARCHIVES), "images": (miniimagenet.ARCHIVE.file,),
+        "pickles": tuple(known.file for known in miniimagenet.CACHES.values()),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["train", "extract", "adapt", "evaluate", "draw_activation_maps"])
+def test_a_rule_that_computes_with_a_network_is_a_gpu_job(name):
+    assert "        gpu=gpus,\n" in RULES[name]
+    assert re.search(r"^    threads: ", RULES[name], re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("stage", "function"),
+    [("train", "training"), ("extract", "extraction"), ("adapt", "adaptation"), ("evaluate", "evaluation")],
+)
+def test_the_code_of_a_rule_is_what_its_stage_imports(stage, function):
+    tree = ast.parse((ROOT / "src" / "fewshot" / "stages.py").read_text())
+    (body,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == stage)
+    imports = [node for node in body.body if isinstance(node, ast.ImportFrom)]
+    modules = {name.name for node in imports if node.module == "fewshot" for name in node.names}
+    modules |= {node.module.removeprefix("fewshot.") for node in imports if node.module != "fewshot"}
+    text = COMMON.split(f"def {function}_code(")[1].split("\n\n\n")[0]
+    named = set(re.findall(r'"(?:fewshot\.)?(\w+)"', text))
+    assert {"device"} <= modules - {"data.store"} <= named  # the store is imported by all of these
 
 
 @pytest.mark.parametrize("name", RULES)

@@ -1,10 +1,13 @@
 """The workflow as a whole: which jobs a config plans, and what a user's mistake says. Each call costs seconds: few of them."""
 
+import os
 import re
 from collections import Counter
 from itertools import pairwise
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from fewshot.config import load
 from fewshot.plan import Plan
@@ -53,6 +56,32 @@ def test_a_run_file_takes_the_place_of_the_demo(snakemake, root, run):
     assert "demo" not in done.stdout + done.stderr
 
 
+def test_a_changed_folder_makes_the_store_again_and_a_missing_one_does_not(snakemake, root, tmp_path):
+    """Prepares drawn images; then the archives' stand-in, a folder, is changed, and then taken away."""
+    images = tmp_path / "images"
+    for name in map(str, range(10)):
+        (images / name).mkdir(parents=True)
+        for number in range(6):
+            Image.fromarray(np.full((16, 16, 3), number, np.uint8)).save(images / name / f"{number}.png")
+    file = str(root / "config" / "runs" / "folder.yaml")
+    run = ("--configfile", file, "--config", f"dataset={{name: folder, folder: {images}, image_size: 16}}")
+    quietly = ("--until", "prepare", "--quiet", "host", "--cores", "1", *run)
+    done = snakemake(*quietly)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    def planned():
+        done = snakemake("--dry-run", *quietly)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return _planned(done.stdout + done.stderr).get("prepare", 0)
+
+    assert planned() == 0
+    (images / "0" / "0.png").write_bytes((images / "0" / "1.png").read_bytes())
+    os.utime(images / "0" / "0.png", (0, 0))  # older than the store, and another file all the same
+    assert planned() == 1
+    images.rename(tmp_path / "elsewhere")
+    assert planned() == 0
+
+
 def test_without_tracking_no_mlflow_job_is_planned(snakemake):
     done = snakemake("--dry-run", "results_only", "--config", "seeds=[0,1]")
     jobs = _planned(done.stdout + done.stderr)
@@ -78,11 +107,18 @@ def test_without_tracking_no_mlflow_job_is_planned(snakemake):
             ["resources/{store}/episodes/test-20way.npz"],
             r"no episodes 'test-20way' in run demo; it has test-5way-1shot-",
         ),
+        (
+            ["resources/{store}/networks/{network}/seed0/features-val/features.npy"],
+            r"no features of part 'val' in run demo; its evaluation\.part is test",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_that_names_what_there_is(snakemake, root, arguments, line):
-    store = Plan(load(root / "config" / "config.yaml")).store
-    done = snakemake("--dry-run", *(argument.replace("{store}", store) for argument in arguments))
+    plan = Plan(load(root / "config" / "config.yaml"))
+    names = {"{store}": plan.store, "{network}": plan.networks[0].key}
+    for name, value in names.items():
+        arguments = [argument.replace(name, value) for argument in arguments]
+    done = snakemake("--dry-run", *arguments)
     assert done.returncode != 0
     said = [text for text in (done.stdout + done.stderr).splitlines() if re.search(line, text)]
     assert len(said) == 1, done.stdout + done.stderr

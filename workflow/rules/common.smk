@@ -1,6 +1,7 @@
 """Functions of the rules: the run's settings, its plan, and what each job takes. No rules here."""
 
-from functools import wraps
+from functools import cache, wraps
+from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
@@ -14,8 +15,17 @@ STORE = ("images.npy", "labels.npy", "classes.csv", "images.csv", "meta.json")
 NETWORK = ("model.safetensors", "model.json", "metrics.jsonl")
 FEATURES = ("features.npy", "rows.npy", "features.json")
 ADAPTED = ("features.npy", "adapt.json", "metrics.jsonl")
-TABLES = ("summary.csv", "paired.csv", "metrics.json", "tables")
+TABLES = ("summary.csv", "paired.csv", "seeds.csv", "metrics.json", "tables")
 FIGURES = ("training_curves", "accuracy_by_shot", "published_vs_measured", "paired_gains")
+ARCHIVES = {
+    "fc100": ("cifar-100-python.tar.gz",),
+    "cifar_fs": ("cifar-100-python.tar.gz",),
+    "cub": ("CUB_200_2011.tgz",),
+    "omniglot": ("images_background.zip", "images_evaluation.zip"),
+    "images": ("miniimagenet.tar",),
+    "pickles": tuple(f"mini-imagenet-cache-{part}.pkl" for part in ("train", "val", "test")),
+}
+"""What lies in `dataset.raw`, by data set or, of miniImageNet, by layout; importing the sources would slow every start."""
 
 
 def in_one_line(function):
@@ -46,6 +56,11 @@ def network_job(wildcards):
     job = PLAN.network(wildcards.get("network") or wildcards.network_name, int(wildcards.seed))
     if wildcards.get("network", job.key) != job.key or wildcards.get("network_name", job.name) != job.name:
         raise ConfigError(f"network {job.name} lies in {PLAN.network_dir(job)}; its results are under {job.name}")
+    part = PLAN.config.evaluation.part
+    if wildcards.get("part", part) != part:
+        raise ConfigError(
+            f"no features of part {wildcards.part!r} in run {PLAN.config.run}; its evaluation.part is {part}"
+        )
     return job
 
 
@@ -86,6 +101,30 @@ def split_file(wildcards):
     in_one_line(PLAN.check)(store=wildcards.store)
     dataset = PLAN.config.dataset
     return dataset.split if dataset.name == "folder" and dataset.split else []
+
+
+def raw_paths():
+    """Where this run's data set comes from: archives, or a folder of images."""
+    dataset = PLAN.config.dataset
+    if dataset.name == "folder":
+        return [Path(dataset.folder)]
+    raw = Path(dataset.raw)
+    names = ARCHIVES.get(getattr(dataset, "layout", dataset.name), ())
+    unpacked = raw / "miniimagenet"
+    if names == ARCHIVES["images"] and unpacked.is_dir() and not (raw / names[0]).exists():
+        return [unpacked]
+    return [raw / name for name in names]
+
+
+def raw_files(wildcards):
+    """The archives, or the folder, that the store is made from.
+
+    Where the store is there, one that is missing is named all the same: Snakemake then takes the store as it is. Where the
+    store is not, the job is planned in any case, and says itself what is missing and where to get it.
+    """
+    in_one_line(PLAN.check)(store=wildcards.store)
+    made = (PLAN.store_dir / "meta.json").exists()
+    return [ancient(str(path)) for path in raw_paths() if made or path.exists()]
 
 
 def store_of_episodes(wildcards):
@@ -175,6 +214,19 @@ def everything(wildcards):
 # --- what else a job depends on: its settings and its code -----------------------------------------------------------------
 
 
+@cache
+def stamps(path):
+    """Name, size in bytes and time of change, in whole seconds, of a file or of every file under a folder."""
+    paths = sorted(path.rglob("*")) if path.is_dir() else [path]
+    found = [(str(file.relative_to(path.parent)), file.stat()) for file in paths if file.is_file()]
+    return [(name, status.st_size, int(status.st_mtime)) for name, status in found]
+
+
+def raw_stamps(wildcards):
+    """What tells a replaced archive or a changed folder from the one before, without reading it; none for drawn images."""
+    return run_config.content_hash([stamps(path) for path in raw_paths()]) if raw_paths() else None
+
+
 def store_settings(wildcards):
     return {key: value for key, value in PLAN.config.dataset.as_dict().items() if key != "raw"}
 
@@ -198,7 +250,7 @@ def evaluation_settings(wildcards):
 
 
 def map_settings(wildcards):
-    return PLAN.config.activation_maps.as_dict()
+    return {**PLAN.config.activation_maps.as_dict(), "part": PLAN.config.evaluation.part}
 
 
 def run_settings(wildcards):
@@ -222,21 +274,29 @@ def preparation_code():
     return run_config.content_hash([source_hash("fewshot.data.prepare", without=others("data.sources", source)), lists])
 
 
+# `fewshot.stages`, which calls all of these, counts for nothing by itself: each hash names what its stage imports.
+
+
 def training_code():
     """The code of stage 1. Validation on the way uses the evaluation's, but a change there is no reason to train anew."""
-    return source_hash("fewshot.training", without=["fewshot.evaluation", "fewshot.features"])
+    return source_hash("fewshot.training", "fewshot.device", without=["fewshot.evaluation", "fewshot.features"])
+
+
+def extraction_code():
+    return source_hash("fewshot.features", "fewshot.checkpoint", "fewshot.device")
 
 
 def evaluation_code():
     """The code of the evaluation. What a stage-2 method does reaches it as that method's files."""
-    return source_hash("fewshot.task_results", without=others("methods", None))
+    used = [f"fewshot.{name}" for name in ("task_results", "features", "checkpoint", "device")]
+    return source_hash(*used, without=others("methods", None))
 
 
 def adaptation_code(wildcards):
     """The code of the one method, and of the frame that applies it to tasks."""
     chosen = adaptation_job(wildcards).settings.method
-    method = f"fewshot.methods.{chosen}"
-    return source_hash("fewshot.adaptation", method, without=others("methods", chosen))
+    used = [f"fewshot.{name}" for name in ("adaptation", f"methods.{chosen}", "episodes", "checkpoint", "device")]
+    return source_hash(*used, without=others("methods", chosen))
 
 
 # --- resources ---------------------------------------------------------------------------------------------------------

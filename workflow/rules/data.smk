@@ -3,7 +3,8 @@
 
 rule prepare:
     input:
-        split_file,
+        raw=raw_files,
+        split=split_file,
     output:
         expand("resources/{{store}}/images/{file}", file=STORE),
     log:
@@ -18,6 +19,7 @@ rule prepare:
         runtime=growing(120),
     params:
         settings=store_settings,
+        raw=raw_stamps,
         code=preparation_code(),
     script:
         "../scripts/prepare.py"

@@ -21,6 +21,12 @@ rule assemble:
             category="Tables",
             labels={"table": "paired differences"},
         ),
+        seeds=report(
+            "results/{run}/seeds.csv",
+            caption="../report/seeds.rst",
+            category="Tables",
+            labels={"table": "means over seeds"},
+        ),
         metrics="results/{run}/metrics.json",
         tables=report(
             directory("results/{run}/tables"),
@@ -106,7 +112,9 @@ rule draw_activation_maps:
         "logs/draw_activation_maps/{run}.log",
     conda:
         "../envs/core.yaml"
+    threads: 2
     resources:
+        gpu=gpus,
         mem_mb=growing(8000),
         runtime=growing(30),
     params:

@@ -45,6 +45,6 @@ rule extract:
         mem_mb=growing(8000),
         runtime=growing(60),
     params:
-        code=source_hash("fewshot.features"),
+        code=extraction_code(),
     script:
         "../scripts/extract.py"

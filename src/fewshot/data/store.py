@@ -291,7 +291,7 @@ def require_images(store: Store, part: Rows, minimum: int, way: int = 1, where: 
         cure = (
             "raise dataset.held_out or lower evaluation.queries"
             if part == "held_out"
-            else f"lower the shots or {where}.queries, or add images"
+            else f"lower the shots or queries of {where}, or add images"
         )
         raise DataError(
             f"{store.path}: class {names[least]!r} ({part}) has only {counts[least]} {kind}; "
