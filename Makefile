@@ -31,7 +31,7 @@ test: $(STAMP) ## every check: format, lint, types, unit, workflow and integrati
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 	mypy
-	pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 pytest -n auto --dist loadfile $(PYTEST_ARGS)
 
 format: $(STAMP) ## bring the code into its format
 	ruff check --fix
