@@ -47,7 +47,7 @@ def content_hash(value: Any) -> str:
 
 
 class _Dataset(Settings):
-    image_size: Annotated[int, Field(ge=16, le=1024)]
+    image_size: Annotated[int, Field(ge=8, le=1024)]
     """Side of the square images in the store, in pixels."""
     held_out: Share = 1 / 6
     """Share of each base class's images kept out of stage 1, for testing on base classes (0: none)."""
@@ -83,21 +83,21 @@ class Fc100Settings(_Dataset):
     """CIFAR-100 split by superclass: 60 / 20 / 20 classes (facts: TADAM)."""
 
     name: Literal["fc100"]
-    image_size: Annotated[int, Field(ge=16, le=1024)] = 32
+    image_size: Annotated[int, Field(ge=8, le=1024)] = 32
 
 
 class CifarFsSettings(_Dataset):
     """CIFAR-100 split at random: 64 / 16 / 20 classes."""
 
     name: Literal["cifar_fs"]
-    image_size: Annotated[int, Field(ge=16, le=1024)] = 32
+    image_size: Annotated[int, Field(ge=8, le=1024)] = 32
 
 
 class MiniImageNetSettings(_Dataset):
     """miniImageNet with the split of Ravi and Larochelle: 64 / 16 / 20 classes."""
 
     name: Literal["miniimagenet"]
-    image_size: Annotated[int, Field(ge=16, le=1024)] = 84
+    image_size: Annotated[int, Field(ge=8, le=1024)] = 84
     layout: Literal["images", "pickles"] = "images"
     """`images`: miniimagenet.tar with images/ and the split csv files; `pickles`: the three mini-imagenet-cache-*.pkl files."""
 
@@ -106,7 +106,7 @@ class CubSettings(_Dataset):
     """CUB-200-2011 birds."""
 
     name: Literal["cub"]
-    image_size: Annotated[int, Field(ge=16, le=1024)] = 84
+    image_size: Annotated[int, Field(ge=8, le=1024)] = 84
     split: Literal["few_shot", "halves"] = "few_shot"
     """`few_shot`: 100 / 50 / 50 classes; `halves`: first 100 base, last 100 novel, the official test images held out."""
     partial: bool = False
@@ -117,7 +117,7 @@ class OmniglotSettings(_Dataset):
     """Omniglot with the split of Vinyals: 1,028 / 172 / 423 characters, each in four rotations as classes of their own."""
 
     name: Literal["omniglot"]
-    image_size: Annotated[int, Field(ge=16, le=105)] = 28
+    image_size: Annotated[int, Field(ge=8, le=105)] = 28
     rotations: bool = True
 
 
@@ -125,7 +125,7 @@ class FolderSettings(_Dataset):
     """The user's own images: one folder a class."""
 
     name: Literal["folder"]
-    image_size: Annotated[int, Field(ge=16, le=1024)] = 84
+    image_size: Annotated[int, Field(ge=8, le=1024)] = 84
     folder: str
     """Folder whose sub-folders are the classes."""
     split: str | None = None
@@ -426,6 +426,8 @@ class RunConfig(Settings):
     def _references(self) -> Self:
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError("seeds must differ")
+        if self.dataset.image_size < 16:
+            raise ValueError(f"dataset.image_size is {self.dataset.image_size}: the four 2x2 poolings of a backbone need 16 px")
         self._check_validation()
         for test in self.evaluation.tests:
             self._check_test(test)

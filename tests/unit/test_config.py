@@ -72,6 +72,7 @@ BAD = [
     ("stage1.training.augmentation", {"resized_crop": [2.0, 3.0]}, "resized_crop"),
     ("evaluation.tests.0.poolings", [], "poolings"),
     ("evaluation.shots", [], "shots"),
+    ("dataset", {"name": "fc100", "image_size": 8}, "need 16 px"),
     ("dataset", {"name": "cub", "split": "halves"}, "no validation classes"),
     ("activation_maps", {"networks": ["gap", "x"]}, "activation_maps names the network 'x'"),
 ]
