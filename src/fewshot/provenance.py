@@ -109,7 +109,7 @@ def source_hash(*modules: str, without: Collection[str] = ()) -> str:
     waiting = list(modules)
     while waiting:
         name = waiting.pop()
-        if name not in found and name not in left_out:
+        if name not in found and not any(name == one or name.startswith(f"{one}.") for one in left_out):
             found.add(name)
             waiting.extend(_parsed(name)[1])
     digest = hashlib.sha256()

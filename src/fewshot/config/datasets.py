@@ -1,0 +1,110 @@
+"""Settings of the data sets, one class each."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from fewshot.config.base import Settings, Share
+
+
+class _Dataset(Settings):
+    image_size: Annotated[int, Field(ge=8, le=1024)]
+    """Side of the square images in the store, in pixels."""
+    held_out: Share = 1 / 6
+    """Share of each base class's images kept out of stage 1, for testing on base classes (0: none)."""
+    seed: int = 0
+    """Seed of the held-out choice and of any drawn split."""
+    raw: str = "data/raw"
+    """Folder that holds the archives."""
+    hashes: dict[str, str] = Field({})
+    """Archive file name -> `sha256:...`, `md5:...` or `none` (unchecked; the report says so), in place of the known hash."""
+
+    @field_validator("hashes")
+    @classmethod
+    def _hash_form(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, text in value.items():
+            kind, _, digits = text.partition(":")
+            if text != "none" and (len(digits) != {"sha256": 64, "md5": 32}.get(kind) or set(digits) - set("0123456789abcdef")):
+                raise ValueError(
+                    f"hash of {name} must be 'sha256:<64 hex digits>', 'md5:<32 hex digits>' or 'none', not {text!r}"
+                )
+        return value
+
+
+class GlyphsSettings(_Dataset):
+    """Drawn figures: the embedded demonstration set. No archive."""
+
+    name: Literal["glyphs"]
+    image_size: Annotated[int, Field(ge=16, le=256)] = 32
+    classes: Annotated[int, Field(ge=8, le=1000)] = 100
+    images_per_class: Annotated[int, Field(ge=4, le=10_000)] = 60
+
+
+class Fc100Settings(_Dataset):
+    """CIFAR-100 split by superclass: 60 / 20 / 20 classes (facts: TADAM)."""
+
+    name: Literal["fc100"]
+    image_size: Annotated[int, Field(ge=8, le=1024)] = 32
+
+
+class CifarFsSettings(_Dataset):
+    """CIFAR-100 split at random: 64 / 16 / 20 classes."""
+
+    name: Literal["cifar_fs"]
+    image_size: Annotated[int, Field(ge=8, le=1024)] = 32
+
+
+class MiniImageNetSettings(_Dataset):
+    """miniImageNet with the split of Ravi and Larochelle: 64 / 16 / 20 classes."""
+
+    name: Literal["miniimagenet"]
+    image_size: Annotated[int, Field(ge=8, le=1024)] = 84
+    layout: Literal["images", "pickles"] = "images"
+    """`images`: miniimagenet.tar with images/ and the split csv files; `pickles`: the three mini-imagenet-cache-*.pkl files."""
+
+
+class CubSettings(_Dataset):
+    """CUB-200-2011 birds."""
+
+    name: Literal["cub"]
+    image_size: Annotated[int, Field(ge=8, le=1024)] = 84
+    split: Literal["few_shot", "halves"] = "few_shot"
+    """`few_shot`: 100 / 50 / 50 classes; `halves`: first 100 base, last 100 novel, the official test images held out."""
+    partial: bool = False
+    """Accept an archive that holds only a part of the 200 classes (the report says so)."""
+
+
+class OmniglotSettings(_Dataset):
+    """Omniglot with the split of Vinyals: 1,028 / 172 / 423 characters, each in four rotations as classes of their own."""
+
+    name: Literal["omniglot"]
+    image_size: Annotated[int, Field(ge=8, le=105)] = 28
+    rotations: bool = True
+
+
+class FolderSettings(_Dataset):
+    """The user's own images: one folder a class."""
+
+    name: Literal["folder"]
+    image_size: Annotated[int, Field(ge=8, le=1024)] = 84
+    folder: str
+    """Folder whose sub-folders are the classes."""
+    split: str | None = None
+    """CSV file with the columns class,part (part: base, val or test); none: drawn from `shares` and `seed`."""
+    shares: tuple[float, float, float] = (0.64, 0.16, 0.2)
+    """Shares of the classes in base, val and test when the split is drawn."""
+
+    @field_validator("shares")
+    @classmethod
+    def _shares_sum(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
+        if min(value) < 0 or abs(sum(value) - 1) > 1e-6:
+            raise ValueError("shares must be three non-negative numbers that sum to 1")
+        return value
+
+
+DatasetSettings = Annotated[
+    GlyphsSettings | Fc100Settings | CifarFsSettings | MiniImageNetSettings | CubSettings | OmniglotSettings | FolderSettings,
+    Field(discriminator="name"),
+]

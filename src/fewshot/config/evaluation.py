@@ -1,0 +1,78 @@
+"""Settings of stage 2 and of the evaluation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from fewshot.config.base import GlobalPooling, Name, Pooling, Population, Settings
+
+
+class ImplantingSettings(Settings):
+    """Implants beside the convolutions of the last residual block (paper 000, section 3.2)."""
+
+    method: Literal["implanting"]
+    width: Annotated[int, Field(ge=0)] = 16
+    """Channels of each implant."""
+    epochs: Annotated[int, Field(ge=0)] = 50
+    """Full-batch steps over the leave-one-out subtasks."""
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    scale: Annotated[float, Field(gt=0)] = 10.0
+    """Scale tau of the leave-one-out loss; at testing `evaluation.scale` or the network's own holds."""
+    support_pooling: GlobalPooling = "gap"
+    query_pooling: Pooling = "gap"
+    """`gap` or `gmp`: eq. 11; `dense`: eq. 12."""
+    shortcut: bool = False
+    """Widen the residual shortcut too, by a 1x1 convolution. Unpublished."""
+    batch_norm: bool = True
+    """Batch normalisation of the implants over the task's support set. Unpublished."""
+    init: Literal["he_normal", "zero_last"] = "he_normal"
+    """`zero_last`: the last implant starts at zero, so that training starts from the base network. Unpublished."""
+
+
+AdaptationSettings = ImplantingSettings
+"""Stage-2 methods; a union discriminated by `method` as soon as there are two."""
+
+
+class EvaluatedSettings(Settings):
+    """A block of evaluated settings: every network x shot x pooling pair named here."""
+
+    networks: tuple[Name, ...] = Field(min_length=1)
+    adaptation: Name | None = None
+    """A method of `stage2`; none: the network as trained."""
+    poolings: tuple[Annotated[str, Field(pattern=r"^(gap|gmp)/(gap|gmp|dense)$")], ...] = Field(("gap/gap",), min_length=1)
+    """`support/query` pooling at testing (paper 000, section 3.3)."""
+    populations: tuple[Population, ...] = Field(("novel",), min_length=1)
+    shots: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] | None = None
+    """None: the evaluation's shots."""
+    tasks: Annotated[int, Field(ge=1)] | None = None
+    """None: the evaluation's tasks. Fewer tasks are the first of the same tasks, so that differences stay paired."""
+
+
+class EvaluationSettings(Settings):
+    """Tasks and what is evaluated on them."""
+
+    part: Literal["test", "val"] = "test"
+    """Part of the classes the tasks are drawn from. Choices are made on `val`; `test` is for the numbers that are reported."""
+    way: Annotated[int, Field(ge=2)] = 5
+    shots: tuple[Annotated[int, Field(ge=1)], ...] = Field((1, 5, 10), min_length=1)
+    queries: Annotated[int, Field(ge=1)] = 30
+    """Queries per class."""
+    tasks: Annotated[int, Field(ge=2)] = 10_000
+    seed: int = 0
+    """Seed of the tasks."""
+    scale: Annotated[float, Field(gt=0)] | None = None
+    """Scale tau of dense queries (eq. 14), adapted or not; none: the network's learned scale."""
+    tests: tuple[EvaluatedSettings, ...] = Field(min_length=1)
+
+
+class ActivationMapSettings(Settings):
+    """Figure 3 of paper 000: class activation maps of a GAP-trained beside a DC-trained network."""
+
+    networks: tuple[Name, Name]
+    """The GAP-trained and the DC-trained network."""
+    shot: Annotated[int, Field(ge=1)] = 5
+    """Novel images are judged against prototypes of so many images."""
+    images_per_case: Annotated[int, Field(ge=1, le=8)] = 2

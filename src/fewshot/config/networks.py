@@ -1,0 +1,175 @@
+"""Settings of networks and of their training (stage 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from fewshot.config.base import Name, Settings, content_hash, merge
+
+Widths = tuple[
+    Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]
+]
+
+
+class ResNet12Settings(Settings):
+    """Four residual blocks of three 3x3 convolutions (paper 000, section 5.1)."""
+
+    name: Literal["resnet12"]
+    widths: Widths = (64, 128, 256, 512)
+    wide: Annotated[int, Field(ge=0)] = 0
+    """Channels added to the last block (the paper's WIDE baseline: 16)."""
+
+
+class C128FSettings(Settings):
+    """Four 3x3 convolutions, 64-64-128-128, no ReLU after the last (paper 000, Table 1; Gidaris and Komodakis)."""
+
+    name: Literal["c128f"]
+    widths: Widths = (64, 64, 128, 128)
+
+
+class Conv64Settings(Settings):
+    """Four 3x3 convolutions of 64 channels, ReLU after each (prototypical networks)."""
+
+    name: Literal["conv64"]
+    widths: Widths = (64, 64, 64, 64)
+
+
+BackboneSettings = Annotated[ResNet12Settings | C128FSettings | Conv64Settings, Field(discriminator="name")]
+
+
+class ClassifierSettings(Settings):
+    """The stage-1 classifier and what it sees of the feature map."""
+
+    kind: Literal["cosine", "linear"] = "cosine"
+    pooling: Literal["gap", "gmp", "dense", "flatten"] = "gap"
+    """`dense`: every location is classified against the shared weights (eq. 9-10)."""
+    scale: Annotated[float, Field(gt=0)] = 10.0
+    """Initial scale tau of the cosine classifier (eq. 7)."""
+    learn_scale: bool = True
+
+
+class OptimizerSettings(Settings):
+    """The optimizer of stage 1."""
+
+    name: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
+    lr: Annotated[float, Field(gt=0)] = 0.1
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """For sgd and rmsprop."""
+    nesterov: bool = True
+    """For sgd."""
+
+
+class ScheduleSettings(Settings):
+    """Learning rate over training as a factor of the optimizer's."""
+
+    kind: Literal["steps", "cosine", "constant"] = "steps"
+    milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (1 / 3, 2 / 3, 5 / 6)
+    """For steps: shares of the training after which the next factor holds."""
+    factors: tuple[Annotated[float, Field(gt=0)], ...] = (0.06, 0.012, 0.0024)
+    """For steps: the factor after each milestone (1 before the first)."""
+    warmup: Annotated[int, Field(ge=0)] = 0
+    """Iterations of linear warm-up from zero."""
+
+    @model_validator(mode="after")
+    def _steps_match(self) -> Self:
+        if len(self.milestones) != len(self.factors) or list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError("milestones must increase, and there must be one factor for each")
+        return self
+
+
+Area = Annotated[float, Field(gt=0, le=1)]
+
+
+class AugmentationSettings(Settings):
+    """Batched augmentation on the device; applied in this order."""
+
+    crop_padding: Annotated[int, Field(ge=0)] | None = None
+    """Zero padding before a random crop back to the image size, in pixels (none: 4 at 32 px, 8 at 84 px)."""
+    resized_crop: tuple[Area, Area] | None = None
+    """Range of the area share of a random resized crop; replaces the padded crop."""
+    flip: bool = True
+    color_jitter: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Strength of brightness, contrast and saturation jitter."""
+
+    @model_validator(mode="after")
+    def _crop_range(self) -> Self:
+        if self.resized_crop is not None and self.resized_crop[0] > self.resized_crop[1]:
+            raise ValueError("resized_crop is a range: the smaller share first")
+        return self
+
+
+class ValidationSettings(Settings):
+    """Few-shot accuracy on the validation classes along the way; decides which state is kept."""
+
+    every: Annotated[int, Field(ge=0)] = 500
+    """Iterations between validations (0: never; then `keep` must be `last`)."""
+    way: Annotated[int, Field(ge=2)] = 5
+    shot: Annotated[int, Field(ge=1)] = 5
+    queries: Annotated[int, Field(ge=1)] = 15
+    tasks: Annotated[int, Field(ge=1)] = 500
+    images_per_class: Annotated[int, Field(ge=2)] | None = None
+    """Use only so many images of each validation class (none: all)."""
+    keep: Literal["best", "last"] = "best"
+    """`best`: the state of the best validation accuracy (ties: the later); `last`: the final state."""
+
+    @model_validator(mode="after")
+    def _best_needs_validation(self) -> Self:
+        if self.keep == "best" and self.every == 0:
+            raise ValueError("keep: best needs validation; set `every` above 0 or `keep: last`")
+        return self
+
+
+class TrainingSettings(Settings):
+    """Stage 1. Defaults: the best-supported recipe for miniImageNet (paper 000 leaves most of it out)."""
+
+    iterations: Annotated[int, Field(ge=1)] = 8000
+    batch_size: Annotated[int, Field(ge=2)] = 200
+    optimizer: OptimizerSettings = OptimizerSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    augmentation: AugmentationSettings = AugmentationSettings()
+    validation: ValidationSettings = ValidationSettings()
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """`auto`: bfloat16 autocast on CUDA, float32 elsewhere."""
+    compile: bool = False
+    """Compile the network with torch.compile."""
+    log_every: Annotated[int, Field(ge=1)] = 50
+    """Iterations between lines in metrics.jsonl."""
+    save_every: Annotated[float, Field(gt=0)] = 60.0
+    """Seconds between saved training states."""
+
+
+class NetworkSettings(Settings):
+    """One network of stage 1."""
+
+    backbone: BackboneSettings
+    classifier: ClassifierSettings = ClassifierSettings()
+    training: TrainingSettings = TrainingSettings()
+
+    def key(self, *without: str) -> str:
+        """See Settings.key; how often a training reports and saves does not make it another training."""
+        identity = self.model_dump(mode="json", exclude={"training": {"log_every", "save_every"}})
+        return content_hash({k: v for k, v in identity.items() if k not in without})[:10]
+
+
+class Stage1Settings(Settings):
+    """The networks of a run."""
+
+    training: dict[str, Any] = Field({})
+    """Training settings of all networks of the run; a network's own `training` is laid over it, key by key, at every depth."""
+    networks: dict[Name, NetworkSettings] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _share_training(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping) or not isinstance(data.get("networks"), Mapping):
+            return data
+        shared = data.get("training") or {}
+        networks = {}
+        for name, network in data["networks"].items():
+            own = isinstance(network, Mapping)
+            networks[name] = {**network, "training": merge(shared, network.get("training") or {})} if own else network
+        return {**data, "networks": networks}

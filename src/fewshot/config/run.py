@@ -1,0 +1,146 @@
+"""The settings of a whole run: read, checked across their parts, and described as a JSON schema."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from fewshot.config.base import Name, Settings
+from fewshot.config.datasets import CubSettings, DatasetSettings
+from fewshot.config.evaluation import ActivationMapSettings, AdaptationSettings, EvaluatedSettings, EvaluationSettings
+from fewshot.config.networks import Stage1Settings
+from fewshot.errors import ConfigError
+
+
+class RunConfig(Settings):
+    """All settings of one run."""
+
+    run: Name
+    """Name of the run; its results lie in results/<run>/."""
+    title: str = ""
+    notes: tuple[str, ...] = ()
+    """Sentences shown at the head of the report."""
+    deviations: tuple[str, ...] = ()
+    """What differs from the paper, in words, beyond what the pipeline finds by itself; one entry each."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto`: CUDA where there is one, and the log says which; `cuda`: an error where there is none."""
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field(default=(0,), min_length=1)
+    """One training of every network for each seed."""
+    dataset: DatasetSettings
+    stage1: Stage1Settings
+    stage2: dict[Name, AdaptationSettings] = Field({})
+    evaluation: EvaluationSettings
+    activation_maps: ActivationMapSettings | None = None
+
+    @model_validator(mode="after")
+    def _references(self) -> Self:
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError("seeds must differ")
+        if self.dataset.image_size < 16:
+            raise ValueError(f"dataset.image_size is {self.dataset.image_size}: the four 2x2 poolings of a backbone need 16 px")
+        self._check_validation()
+        for test in self.evaluation.tests:
+            self._check_test(test)
+            if test.adaptation is not None:
+                self._check_adapted(test, test.adaptation)
+        if self.activation_maps is not None:
+            self._check_networks("activation_maps", self.activation_maps.networks)
+            for name in self.activation_maps.networks:
+                if self.stage1.networks[name].classifier.pooling == "flatten":
+                    raise ValueError(f"activation_maps: network {name!r} classifies flattened features, which have no map")
+        return self
+
+    def _check_networks(self, where: str, names: tuple[str, ...]) -> None:
+        for name in names:
+            if name not in self.stage1.networks:
+                raise ValueError(f"{where} names the network {name!r}; stage1.networks has {', '.join(self.stage1.networks)}")
+
+    def _check_validation(self) -> None:
+        if isinstance(self.dataset, CubSettings) and self.dataset.split == "halves":
+            for name, network in self.stage1.networks.items():
+                if network.training.validation.every:
+                    raise ValueError(
+                        f"dataset.split halves has no validation classes, but network {name!r} validates: set "
+                        "stage1.training.validation to {every: 0, keep: last}"
+                    )
+
+    def _check_test(self, test: EvaluatedSettings) -> None:
+        self._check_networks("evaluation.tests", test.networks)
+        missing = sorted(set(test.shots or ()) - set(self.evaluation.shots))
+        if missing:
+            raise ValueError(f"evaluation.tests asks for shots {missing}; add them to evaluation.shots")
+        if (test.tasks or 1) > self.evaluation.tasks:
+            raise ValueError(f"a test asks for {test.tasks} tasks; evaluation.tasks draws only {self.evaluation.tasks}")
+        if set(test.populations) & {"base", "both"}:
+            if self.dataset.held_out == 0:
+                raise ValueError("populations base and both need held-out base images: set dataset.held_out above 0")
+            for name in test.networks:
+                classifier = self.stage1.networks[name].classifier
+                if classifier.pooling == "flatten" or classifier.kind == "linear":
+                    raise ValueError(
+                        f"network {name!r}: base and both hold cosines against class weights, which a linear classifier and "
+                        "one of flattened features do not have; its only population is novel"
+                    )
+
+    def _check_adapted(self, test: EvaluatedSettings, adaptation: str) -> None:
+        if adaptation not in self.stage2:
+            known = ", ".join(self.stage2) or "none"
+            raise ValueError(f"evaluation.tests names the adaptation {adaptation!r}; stage2 has {known}")
+        if set(test.populations) != {"novel"}:
+            raise ValueError(f"adaptation {adaptation!r} learns from novel classes: its only population is novel")
+        if 1 in (test.shots or self.evaluation.shots):
+            raise ValueError(
+                f"adaptation {adaptation!r} at 1 shot: the leave-one-out loss (eq. 11) needs at least two support images "
+                "a class; give the test `shots` without 1"
+            )
+        for name in test.networks:
+            backbone = self.stage1.networks[name].backbone.name
+            if backbone != "resnet12":
+                raise ValueError(f"implants go beside the last block of resnet12; network {name!r} is a {backbone}")
+
+
+def parse(data: Mapping[str, Any]) -> RunConfig:
+    """Check a mapping (a parsed YAML file, or Snakemake's `config`) and return the settings.
+
+    Raises:
+        ConfigError: one line a problem, each with the key's path.
+    """
+    try:
+        return RunConfig.model_validate(data)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            where = ".".join(str(part) for part in problem["loc"]) or "config"
+            message = problem["msg"].removeprefix("Value error, ")
+            if problem["type"] == "extra_forbidden":
+                message = "unknown key; config/README.md lists the known ones"
+            lines.append(f"{where}: {message}")
+        raise ConfigError("config: " + "; ".join(lines)) from None
+
+
+def load(path: Path) -> RunConfig:
+    """Read a run's YAML file.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or holds settings that are refused.
+    """
+    try:
+        data = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such config file; config/runs/ holds the known runs") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: a config file is a mapping of keys to values")
+    return parse(data)
+
+
+def schema() -> str:
+    """The JSON schema of a run file, as the text of workflow/schemas/config.schema.json."""
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "fewshot run"}
+    return json.dumps({**RunConfig.model_json_schema(), **head}, indent=2, ensure_ascii=False) + "\n"
