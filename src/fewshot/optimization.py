@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from fewshot.config import OptimizerSettings, ScheduleSettings
-from fewshot.models.network import Network
 
 
 def learning_rate_factor(schedule: ScheduleSettings, iteration: int, iterations: int) -> float:
@@ -24,9 +25,24 @@ def learning_rate_factor(schedule: ScheduleSettings, iteration: int, iterations:
     return warm * (1.0, *schedule.factors)[passed]
 
 
-def build_optimizer(settings: OptimizerSettings, network: Network, fused: bool) -> torch.optim.Optimizer:
-    """The optimizer over all trainable parameters; `fused` where the device has fused kernels."""
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+def build_optimizer(
+    settings: OptimizerSettings, modules: Sequence[nn.Module], factors: Mapping[nn.Module, float], fused: bool
+) -> torch.optim.Optimizer:
+    """The optimizer over all trainable parameters, with a learning-rate `factor` in every parameter group.
+
+    Args:
+        settings: of the optimizer.
+        modules: whose parameters are trained.
+        factors: of modules within them that learn faster or slower; all others have factor 1.
+        fused: where the device has fused kernels.
+    """
+    special = {parameter: factor for module, factor in factors.items() for parameter in module.parameters()}
+    groups: dict[float, list[nn.Parameter]] = {}
+    for module in modules:
+        for parameter in module.parameters():
+            if parameter.requires_grad:
+                groups.setdefault(special.get(parameter, 1.0), []).append(parameter)
+    parameters = [{"params": members, "factor": factor} for factor, members in groups.items()]
     common: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay}
     match settings.name:
         case "sgd":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fewshot.errors import DataError
 from fewshot.files import atomic
@@ -45,16 +45,25 @@ class State:
     def __init__(self, path: Path, identity: str) -> None:
         self.path, self.identity = path, identity
 
-    def save(self, network: Network, optimizer: torch.optim.Optimizer, progress: Progress, best: dict[str, Tensor]) -> None:
+    def save(
+        self,
+        network: Network,
+        objective: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        progress: Progress,
+        best: dict[str, Tensor],
+    ) -> None:
         """Write the state of a finished iteration."""
         state = {
-            "identity": self.identity, "network": network.state_dict(), "optimizer": optimizer.state_dict(), "best": best,
-            "progress": json.dumps(vars(progress)),
+            "identity": self.identity, "network": network.state_dict(), "objective": objective.state_dict(),
+            "optimizer": optimizer.state_dict(), "best": best, "progress": json.dumps(vars(progress)),
         }  # fmt: skip
         with atomic(self.path) as temporary:
             torch.save(state, temporary)
 
-    def load(self, network: Network, optimizer: torch.optim.Optimizer) -> tuple[Progress, dict[str, Tensor]]:
+    def load(
+        self, network: Network, objective: nn.Module, optimizer: torch.optim.Optimizer
+    ) -> tuple[Progress, dict[str, Tensor]]:
         """Take up a saved state, if there is one for this very training; else start from nothing.
 
         Raises:
@@ -74,6 +83,7 @@ class State:
                 f"{self.path}: training state of other settings, data or code; delete it to start this training anew"
             )
         network.load_state_dict(state["network"])
+        objective.load_state_dict(state["objective"])
         optimizer.load_state_dict(state["optimizer"])
         fields = json.loads(state["progress"])
         progress = Progress(**{**fields, "best": fields["best"] and tuple(fields["best"])})

@@ -3,6 +3,8 @@
 Every random draw of iteration t comes from a generator seeded with (seed, t), and the order of images of epoch e from one
 seeded with (seed, e). So a training state is no more than the iteration, the parameters and the optimizer's state, and a
 training killed at any moment and resumed ends, on the CPU, in the same bytes as an unbroken one.
+
+What is minimised is an objective (`fewshot.objectives`), which images it sees is a sampling (`fewshot.sampling`).
 """
 
 from __future__ import annotations
@@ -21,102 +23,67 @@ from tqdm import tqdm
 
 from fewshot import provenance
 from fewshot.checkpoint import save_network
-from fewshot.config import ValidationSettings
+from fewshot.config import TrainingSettings
 from fewshot.data.augment import augment
-from fewshot.data.store import Store, require_images
-from fewshot.episodes import Episodes, draw_tasks
+from fewshot.data.store import Store
 from fewshot.errors import FewshotError
-from fewshot.evaluation import Evaluator, interval
-from fewshot.features import Features, compute
 from fewshot.files import atomic
 from fewshot.models.backbones import parameter_count
-from fewshot.models.heads import PoolingKind, classification_loss, predict
 from fewshot.models.network import Network
+from fewshot.objectives import Classification, Objective
 from fewshot.optimization import build_optimizer, generator, learning_rate_factor
 from fewshot.plan import NetworkJob
 from fewshot.resume import State, copy_state
+from fewshot.sampling import Batches
+from fewshot.validation import Validation
 
 logger = logging.getLogger(__name__)
 
 
-class Batches:
-    """Row numbers of the training images, iteration by iteration: every epoch a new order; the tail of one joins the next."""
-
-    def __init__(self, rows: Tensor, batch_size: int, seed: int) -> None:
-        self.rows, self.batch_size, self.seed = rows, batch_size, seed
-        self._epoch: tuple[int, Tensor] = (-1, rows[:0])
-
-    def _order(self, epoch: int) -> Tensor:
-        if self._epoch[0] != epoch:
-            self._epoch = (epoch, self.rows[torch.randperm(len(self.rows), generator=generator(self.seed, 1, epoch))])
-        return self._epoch[1]
-
-    def __call__(self, iteration: int) -> Tensor:
-        """The rows of an iteration, int64 (batch_size,)."""
-        parts, start, missing = [], iteration * self.batch_size, self.batch_size
-        while missing:
-            epoch, offset = divmod(start, len(self.rows))
-            part = self._order(epoch)[offset : offset + missing]
-            parts.append(part)
-            start, missing = start + len(part), missing - len(part)
-        return torch.cat(parts)
-
-
-class Validation:
-    """Few-shot accuracy on the validation classes: the same tasks every time."""
-
-    def __init__(self, store: Store, settings: ValidationSettings, seed: int) -> None:
-        require_images(store, "val", settings.shot + settings.queries, settings.way, "stage1.training.validation")
-        rows = store.rows("val")
-        labels = store.labels[rows]
-        per_class = [rows[labels == label][: settings.images_per_class] for label in np.unique(labels)]
-        support, query, base = draw_tasks(
-            per_class, rows[:0], settings.way, settings.shot, settings.queries, settings.tasks, seed
-        )
-        self.episodes = Episodes(support, query, base, {})
-        self.rows = np.sort(np.concatenate(per_class))
-        self.images = store.images[self.rows]
-
-    def __call__(self, network: Network) -> tuple[float, float]:
-        """Mean accuracy and half its 95 % interval, percent: support averaged, queries as the training pools them."""
-        training = network.training
-        network.eval()
-        features = Features(compute(network, self.images, progress=False).numpy(), self.rows, {})
-        network.train(training)
-        kind = network.settings.classifier.pooling
-        support: PoolingKind = "gmp" if kind == "gmp" else "gap"
-        query: PoolingKind = "gap" if kind == "flatten" else kind
-        evaluator = Evaluator(features, network.mean.device)
-        scale = network.scale
-        return interval(evaluator.accuracies(self.episodes, support, query, scale)["novel"])
-
-
 class Trainer:
-    """A training in progress: network, optimizer, data on the device, and the loop over them.
+    """A training in progress: network, objective, optimizer, data on the device, and the loop over them.
 
     Args:
-        store: images and classes.
-        job: name, settings and seed.
-        device: where to train.
-        state_path: file of the resumable state; taken up if it is there.
+        network: as training starts; moved to the device of the images.
+        objective: the loss; its own parameters are trained with the network's.
+        batches: iteration -> int64 rows of `images`.
+        images: uint8 (N, H, W, 3), on the device.
+        labels: int64 (N,), on the device.
+        settings: of the training.
+        name: of the training, for messages.
+        seed: of augmentation.
+        state: the resumable state; taken up if it is there.
+        validate: network -> mean accuracy and half its interval, percent; None: never.
+        factors: learning-rate factors of some of the network's modules, such as new layers on a trained network.
     """
 
-    def __init__(self, store: Store, job: NetworkJob, device: torch.device, state_path: Path) -> None:
-        self.job, self.settings, self.device = job, job.settings.training, device
-        torch.manual_seed(job.seed)
-        network = Network(job.settings, store.num_base, store.image_size, store.mean, store.std)
-        self.network = network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = build_optimizer(self.settings.optimizer, network, fused=device.type == "cuda")
-        self.state = State(state_path, training_identity(store, job))
-        self.progress, self.best = self.state.load(network, self.optimizer)
-        self.images = torch.from_numpy(np.array(store.images)).to(device)
-        self.labels = torch.from_numpy(np.array(store.labels)).to(device)
-        self.batches = Batches(torch.from_numpy(store.rows("base")), self.settings.batch_size, job.seed)
-        validation = self.settings.validation
-        self.validation = Validation(store, validation, job.seed) if validation.every else None
-        self.feature_map = torch.compile(network) if self.settings.compile else network
-        precision = self.settings.precision
-        self.bfloat16 = precision == "bfloat16" or (precision == "auto" and device.type == "cuda")
+    def __init__(
+        self,
+        network: Network,
+        objective: Objective,
+        batches: Callable[[int], Tensor],
+        images: Tensor,
+        labels: Tensor,
+        settings: TrainingSettings,
+        *,
+        name: str,
+        seed: int,
+        state: State,
+        validate: Callable[[Network], tuple[float, float]] | None = None,
+        factors: dict[torch.nn.Module, float] | None = None,
+    ) -> None:
+        self.settings, self.name, self.seed, self.device = settings, name, seed, images.device
+        self.images, self.labels, self.batches, self.validate_network = images, labels, batches, validate
+        self.network = network.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.objective = objective.to(self.device)
+        self.optimizer = build_optimizer(
+            settings.optimizer, (network, objective), factors or {}, fused=self.device.type == "cuda"
+        )
+        self.state = state
+        self.progress, self.best = state.load(network, objective, self.optimizer)
+        self.compiled = torch.compile(network) if settings.compile else network
+        precision = settings.precision
+        self.bfloat16 = precision == "bfloat16" or (precision == "auto" and self.device.type == "cuda")
 
     def run(self, stop: Callable[[int], bool]) -> bool:
         """Train to the end; False if `stop` ended it before, with the state saved."""
@@ -124,7 +91,7 @@ class Trainer:
         self.network.train()
         started, saved = time.monotonic() - progress.seconds, time.monotonic()
         rate = _Rate(progress.iteration, settings.batch_size)
-        with tqdm(initial=progress.iteration, total=settings.iterations, desc=self.job.name, unit="it", mininterval=5) as bar:
+        with tqdm(initial=progress.iteration, total=settings.iterations, desc=self.name, unit="it", mininterval=5) as bar:
             while progress.iteration < settings.iterations:
                 loss, right = self.step(progress.iteration)
                 progress.iteration += 1
@@ -132,15 +99,15 @@ class Trainer:
                 if progress.iteration % settings.log_every == 0 or last:
                     self.log(float(loss), float(right), rate(progress.iteration))
                     bar.set_postfix(loss=f"{float(loss):.3f}", images_per_s=f"{rate.value:.0f}")
-                if self.validation is not None and (progress.iteration % settings.validation.every == 0 or last):
-                    self.validate(self.validation)
+                if self.validate_network is not None and (progress.iteration % settings.validation.every == 0 or last):
+                    self.validate(self.validate_network)
                     rate.restart(progress.iteration)
                 bar.update()
                 halt = stop(progress.iteration)
                 # A state is never saved over the last good one; the next log line says what happened.
                 if (halt or time.monotonic() - saved > settings.save_every) and math.isfinite(float(loss)):
                     progress.seconds = time.monotonic() - started
-                    self.state.save(self.network, self.optimizer, progress, self.best)
+                    self.state.save(self.network, self.objective, self.optimizer, progress, self.best)
                     saved = time.monotonic()
                 if halt:
                     return False
@@ -151,19 +118,21 @@ class Trainer:
 
     def step(self, iteration: int) -> tuple[Tensor, Tensor]:
         """One iteration; returns the loss and the share of images classified right, on the device."""
-        settings = self.settings
         rows = self.batches(iteration).to(self.device)
-        images = augment(self.images, rows, settings.augmentation, generator(self.job.seed, 2, iteration))
+        images = augment(self.images, rows, self.settings.augmentation, generator(self.seed, 2, iteration))
+        rate = self.learning_rate(iteration)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(iteration)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-            feature_map = self.feature_map(self.network.normalise(images))
-        logits, labels = self.network.classify(feature_map), self.labels[rows]
-        loss = classification_loss(logits, labels)
+            group["lr"] = rate * group["factor"]
+        loss, right = self.objective(self.network, self.feature_map, images, self.labels[rows])
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.optimizer.step()
-        return loss.detach(), (predict(logits.detach()) == labels).float().mean()
+        return loss.detach(), right
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """Images (B, H, W, 3) on the 0..255 scale -> feature map (B, d, h, w), in the precision of the training."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+            return self.compiled(self.network.normalise(images))  # type: ignore[no-any-return]
 
     def learning_rate(self, iteration: int) -> float:
         """Learning rate of an iteration (0 .. iterations - 1)."""
@@ -174,7 +143,7 @@ class Trainer:
         iteration = self.progress.iteration
         if not math.isfinite(loss):
             raise FewshotError(
-                f"training {self.job.name}: the loss is {loss} at iteration {iteration}; lower stage1.training.optimizer.lr "
+                f"training {self.name}: the loss is {loss} at iteration {iteration}; lower stage1.training.optimizer.lr "
                 f"(the last good state, if any, is {self.state.path})"
             )
         self.progress.metrics.append(
@@ -182,7 +151,7 @@ class Trainer:
              "scale": self.network.scale, "images_per_second": images_per_second}
         )  # fmt: skip
 
-    def validate(self, validation: Validation) -> None:
+    def validate(self, validation: Callable[[Network], tuple[float, float]]) -> None:
         """Add a validation line to the metrics; keep the state if it is the best so far (of equals, the later)."""
         progress = self.progress
         accuracy, ci95 = validation(self.network)
@@ -210,6 +179,25 @@ class _Rate:
         return self.value
 
 
+def prepare(store: Store, job: NetworkJob, device: torch.device, state_path: Path) -> Trainer:
+    """The training of a job, as far as it has come: see `train`."""
+    settings = job.settings.training
+    torch.manual_seed(job.seed)
+    network = Network(job.settings, store.num_base, store.image_size, store.mean, store.std)
+    return Trainer(
+        network,
+        Classification(),
+        Batches(torch.from_numpy(store.rows("base")), settings.batch_size, job.seed),
+        torch.from_numpy(np.array(store.images)).to(device),
+        torch.from_numpy(np.array(store.labels)).to(device),
+        settings,
+        name=job.name,
+        seed=job.seed,
+        state=State(state_path, training_identity(store, job)),
+        validate=Validation(store, settings.validation, job.seed) if settings.validation.every else None,
+    )
+
+
 def train(
     store: Store,
     job: NetworkJob,
@@ -231,14 +219,15 @@ def train(
         FewshotError: the loss is not finite (names the iteration; the last good state stays).
         DataError: the state is damaged, or of another training; the validation classes do not do for their tasks.
     """
-    trainer = Trainer(store, job, device, folder.with_name(folder.name + ".state"))
+    trainer = prepare(store, job, device, folder.with_name(folder.name + ".state"))
+    images = len(store.rows("base"))
     logger.info(
         "training %s (seed %d) on %s: %d images of %d classes, %s, %d iterations of %d",
-        job.name, job.seed, provenance.device_words(device), len(trainer.batches.rows), store.num_base,
+        job.name, job.seed, provenance.device_words(device), images, store.num_base,
         "bfloat16" if trainer.bfloat16 else "float32", trainer.settings.iterations, trainer.settings.batch_size,
     )  # fmt: skip
     if trainer.run(stop):
-        write_outputs(store, trainer, folder)
+        write_outputs(store, job, trainer, folder)
         trainer.state.path.unlink(missing_ok=True)
 
 
@@ -248,9 +237,9 @@ def training_identity(store: Store, job: NetworkJob) -> str:
     return f"{job.key}/seed{job.seed}/{store.data_hash}/{code}"
 
 
-def write_outputs(store: Store, trainer: Trainer, folder: Path) -> None:
+def write_outputs(store: Store, job: NetworkJob, trainer: Trainer, folder: Path) -> None:
     """metrics.jsonl, model.safetensors, model.json, in this order: a folder with model.json is complete."""
-    job, settings, progress, network = trainer.job, trainer.settings, trainer.progress, trainer.network
+    settings, progress, network = trainer.settings, trainer.progress, trainer.network
     keep = settings.validation.keep
     validation = None
     if progress.best is not None:
@@ -263,7 +252,7 @@ def write_outputs(store: Store, trainer: Trainer, folder: Path) -> None:
         {
             "name": job.name, "seed": job.seed, "classes": list(store.classes["name"][: store.num_base]),
             "image_size": store.image_size, "data_hash": store.data_hash, "store": store.path.parent.name,
-            "training_images": len(trainer.batches.rows), "data_notes": list(store.meta.get("notes", [])),
+            "training_images": len(store.rows("base")), "data_notes": list(store.meta.get("notes", [])),
             "iteration": progress.best_iteration if keep == "best" else progress.iteration,
             "iterations": settings.iterations, "kept": keep, "validation": validation,
             "parameters": parameter_count(network.backbone), "feature_shape": list(network.feature_shape),

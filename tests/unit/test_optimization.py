@@ -28,10 +28,19 @@ def test_generators_are_independent_streams():
 def test_every_optimizer_gets_its_settings(name, kind):
     network = Network(NetworkSettings.model_validate({"backbone": {"name": "conv64"}}), 3, 32)
     network.classifier.scale.requires_grad_(False)
-    optimizer = build_optimizer(OptimizerSettings(name=name, lr=0.3, weight_decay=0.02), network, fused=False)
+    optimizer = build_optimizer(OptimizerSettings(name=name, lr=0.3, weight_decay=0.02), [network], {}, fused=False)
     assert type(optimizer).__name__ == kind
     group = optimizer.param_groups[0]
     assert (group["lr"], group["weight_decay"]) == (0.3, 0.02)
     assert not any(parameter is network.classifier.scale for parameter in group["params"])
     if name == "sgd":
         assert group["nesterov"]
+
+
+def test_new_layers_learn_by_their_factor():
+    network = Network(NetworkSettings.model_validate({"backbone": {"name": "conv64"}}), 3, 32)
+    optimizer = build_optimizer(OptimizerSettings(), [network], {network.classifier: 10.0}, fused=False)
+    factors = {id(one): group["factor"] for group in optimizer.param_groups for one in group["params"]}
+    assert factors[id(network.classifier.weight)] == 10.0
+    assert {factors[id(one)] for one in network.backbone.parameters()} == {1.0}
+    assert len(factors) == len(list(network.parameters()))

@@ -7,7 +7,8 @@ import torch
 from fewshot.checkpoint import load_network
 from fewshot.errors import DataError, FewshotError
 from fewshot.plan import NetworkJob, Plan
-from fewshot.training import Batches, Trainer, Validation, train
+from fewshot.training import prepare, train
+from fewshot.validation import Validation
 
 CPU = torch.device("cpu")
 
@@ -20,14 +21,6 @@ def job(tiny_plan):
 def changed(job, **training):
     settings = job.settings.model_copy(update={"training": job.settings.training.model_copy(update=training)})
     return NetworkJob(job.name, job.key + "x", job.seed, settings)
-
-
-def test_every_epoch_holds_every_image_once_and_the_tail_joins_the_next():
-    batches = Batches(torch.arange(100, 110), 4, seed=0)
-    drawn = torch.cat([batches(t) for t in range(5)])
-    assert sorted(drawn[:10].tolist()) == sorted(drawn[10:].tolist()) == list(range(100, 110))
-    assert not torch.equal(drawn[:10], drawn[10:])
-    assert torch.equal(Batches(torch.arange(100, 110), 4, seed=0)(3), drawn[12:16]), "no state from iteration to iteration"
 
 
 def test_a_training_writes_its_folder(tiny_store, job, tmp_path):
@@ -45,7 +38,7 @@ def test_a_training_writes_its_folder(tiny_store, job, tmp_path):
 
 
 def test_learning_happens(tiny_store, job):
-    trainer = Trainer(tiny_store, changed(job, iterations=60, batch_size=32), CPU, tiny_store.path / "none")
+    trainer = prepare(tiny_store, changed(job, iterations=60, batch_size=32), CPU, tiny_store.path / "none")
     trainer.network.train()
     losses = [float(trainer.step(t)[0]) for t in range(60)]
     assert np.mean(losses[-10:]) < np.mean(losses[:10]) - 0.3
@@ -97,7 +90,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_iteration_and_writes_nothing(t
 
 
 def test_bfloat16_rounds_the_backbone_and_not_the_classifier(tiny_store, job, tmp_path):
-    trainer = Trainer(tiny_store, changed(job, precision="bfloat16"), CPU, tmp_path / "s")
+    trainer = prepare(tiny_store, changed(job, precision="bfloat16"), CPU, tmp_path / "s")
     seen = []
     trainer.network.backbone.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
     trainer.network.classifier.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
@@ -109,7 +102,7 @@ def test_bfloat16_rounds_the_backbone_and_not_the_classifier(tiny_store, job, tm
 def test_validation_classes_that_do_not_do_are_refused_by_name(tiny_store, job, tmp_path):
     validation = job.settings.training.validation.model_copy(update={"way": 50})
     with pytest.raises(DataError, match=r"stage1\.training\.validation\.way is 50"):
-        Trainer(tiny_store, changed(job, validation=validation), CPU, tmp_path / "s")
+        prepare(tiny_store, changed(job, validation=validation), CPU, tmp_path / "s")
 
 
 def test_best_is_the_best_validation_and_last_is_the_last(tiny_store, job, tmp_path, monkeypatch):
@@ -123,17 +116,9 @@ def test_best_is_the_best_validation_and_last_is_the_last(tiny_store, job, tmp_p
     assert not torch.equal(best.classifier.weight, end.classifier.weight)
 
 
-def test_validation_sees_only_validation_classes(tiny_store, job):
-    settings = job.settings.training.validation.model_copy(update={"images_per_class": 8})
-    validation = Validation(tiny_store, settings, 0)
-    parts = tiny_store.classes["part"].to_numpy()[tiny_store.labels[validation.rows]]
-    assert (parts == "val").all()
-    assert len(validation.rows) == 8 * (tiny_store.classes["part"] == "val").sum()
-
-
 @pytest.mark.parametrize("network", ["c128f-gap", "resnet12-dense"])
 def test_held_out_images_are_never_trained_on(tiny_config, tiny_store, network, tmp_path):
-    trainer = Trainer(tiny_store, Plan(tiny_config).network(network, 0), CPU, tmp_path / "s")
+    trainer = prepare(tiny_store, Plan(tiny_config).network(network, 0), CPU, tmp_path / "s")
     rows = torch.cat([trainer.batches(t) for t in range(200)]).numpy()
     assert set(rows) == set(tiny_store.rows("base"))
     assert not tiny_store.held_out[rows].any()

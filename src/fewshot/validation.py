@@ -1,0 +1,42 @@
+"""Few-shot accuracy along the way of a training."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fewshot.config import ValidationSettings
+from fewshot.data.store import Store, require_images
+from fewshot.episodes import Episodes, draw_tasks
+from fewshot.evaluation import Evaluator, interval
+from fewshot.features import Features, compute
+from fewshot.models.heads import PoolingKind
+from fewshot.models.network import Network
+
+
+class Validation:
+    """Few-shot accuracy on the validation classes: the same tasks every time."""
+
+    def __init__(self, store: Store, settings: ValidationSettings, seed: int) -> None:
+        require_images(store, "val", settings.shot + settings.queries, settings.way, "stage1.training.validation")
+        rows = store.rows("val")
+        labels = store.labels[rows]
+        per_class = [rows[labels == label][: settings.images_per_class] for label in np.unique(labels)]
+        support, query, base = draw_tasks(
+            per_class, rows[:0], settings.way, settings.shot, settings.queries, settings.tasks, seed
+        )
+        self.episodes = Episodes(support, query, base, {})
+        self.rows = np.sort(np.concatenate(per_class))
+        self.images = store.images[self.rows]
+
+    def __call__(self, network: Network) -> tuple[float, float]:
+        """Mean accuracy and half its 95 % interval, percent: support averaged, queries as the training pools them."""
+        training = network.training
+        network.eval()
+        features = Features(compute(network, self.images, progress=False).numpy(), self.rows, {})
+        network.train(training)
+        kind = network.settings.classifier.pooling
+        support: PoolingKind = "gmp" if kind == "gmp" else "gap"
+        query: PoolingKind = "gap" if kind == "flatten" else kind
+        evaluator = Evaluator(features, network.mean.device)
+        scale = network.scale
+        return interval(evaluator.accuracies(self.episodes, support, query, scale)["novel"])
