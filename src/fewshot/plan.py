@@ -18,6 +18,7 @@ from fewshot.config import (
     Pooling,
     Population,
     RunConfig,
+    content_hash,
 )
 from fewshot.errors import ConfigError
 
@@ -50,6 +51,8 @@ class NetworkJob:
     key: str
     seed: int
     settings: NetworkSettings
+    teacher: NetworkJob | None = None
+    """The training whose network this one learns from."""
 
 
 @dataclass(frozen=True)
@@ -100,12 +103,8 @@ class Plan:
     def __init__(self, config: RunConfig) -> None:
         self.config = config
         dataset = config.dataset
-        self.store = f"{dataset.name}-{dataset.image_size}px-{dataset.key('raw')}"
-        self.networks: tuple[NetworkJob, ...] = tuple(
-            NetworkJob(name, f"{name}-{settings.key()}", seed, settings)
-            for name, settings in config.stage1.networks.items()
-            for seed in config.seeds
-        )
+        self.store = f"{dataset.name}-{dataset.image_size}px-{dataset.key()}"
+        self.networks = self._networks()
         self.evaluations = self._evaluations()
         self.adaptations = self._adaptations()
 
@@ -115,6 +114,17 @@ class Plan:
         """The episode file of a number of shots."""
         settings: EvaluationSettings = self.config.evaluation
         return EpisodeJob(settings.way, shot, settings.queries, settings.tasks, settings.part, settings.seed)
+
+    def _networks(self) -> tuple[NetworkJob, ...]:
+        found: dict[tuple[str, int], NetworkJob] = {}
+        for name, settings in self.config.stage1.networks.items():
+            for seed in self.config.seeds:
+                distillation = settings.training.objective.distillation
+                teacher = found[distillation.teacher, seed] if distillation else None
+                # A student is another one when its teacher is.
+                key = content_hash([settings.identity(), teacher.key])[:10] if teacher else settings.key()
+                found[name, seed] = NetworkJob(name, f"{name}-{key}", seed, settings, teacher)
+        return tuple(found.values())
 
     def _evaluations(self) -> tuple[EvaluationJob, ...]:
         evaluation = self.config.evaluation
@@ -209,9 +219,10 @@ class Plan:
 
     def identity(self, job: EvaluationJob, setting: EvaluatedSetting) -> dict[str, Any]:
         """Everything that determines a row of summary.csv, less the data: what its run_key is made of."""
-        adaptation = self.config.stage2[job.adaptation].as_dict() if job.adaptation != AS_TRAINED else None
+        adaptation = self.config.stage2[job.adaptation].identity() if job.adaptation != AS_TRAINED else None
         return {
-            "run": self.config.run, "network": job.network.settings.as_dict(), "seed": job.network.seed,
+            "run": self.config.run, "network": job.network.settings.identity(), "seed": job.network.seed,
+            **({"teacher": job.network.teacher.key} if job.network.teacher else {}),
             "adaptation": adaptation, "setting": asdict(setting), "episodes": asdict(self.episodes(setting.shot)),
             "scale": self.config.evaluation.scale,
         }  # fmt: skip

@@ -32,11 +32,17 @@ def draw_episodes(plan: Plan, job: EpisodeJob) -> None:
 def train(plan: Plan, job: NetworkJob, *, threads: int | None = None) -> None:
     """Image store -> trained network (stage 1)."""
     from fewshot import training
+    from fewshot.checkpoint import load_network
     from fewshot.data.store import open_store
     from fewshot.device import select_device
 
     device = select_device(plan.config.device, threads, tensor_float_32=True)
-    training.train(open_store(plan.store_dir), job, plan.network_dir(job), device)
+    store = open_store(plan.store_dir)
+    teacher = None
+    if job.teacher is not None:
+        network, info = load_network(plan.network_dir(job.teacher), device, store.data_hash)
+        teacher = network, info["sha256"]
+    training.train(store, job, plan.network_dir(job), device, teacher=teacher)
 
 
 def extract(plan: Plan, job: NetworkJob, *, threads: int | None = None) -> None:

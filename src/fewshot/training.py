@@ -123,7 +123,7 @@ class Trainer:
         rate = self.learning_rate(iteration)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
-        loss, right = self.objective(self.network, self.feature_map, images, self.labels[rows])
+        loss, right = self.objective(self.network, self.feature_map, images, self.labels[rows], iteration)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
@@ -179,21 +179,23 @@ class _Rate:
         return self.value
 
 
-def prepare(store: Store, job: NetworkJob, device: torch.device, state_path: Path) -> Trainer:
+def prepare(
+    store: Store, job: NetworkJob, device: torch.device, state_path: Path, teacher: tuple[Network, str] | None = None
+) -> Trainer:
     """The training of a job, as far as it has come: see `train`."""
     settings = job.settings.training
     torch.manual_seed(job.seed)
     network = Network(job.settings, store.num_base, store.image_size, store.mean, store.std)
     return Trainer(
         network,
-        Classification(),
+        Classification(settings.objective, network.feature_shape[0], job.seed, teacher[0] if teacher else None),
         Batches(torch.from_numpy(store.rows("base")), settings.batch_size, job.seed),
         torch.from_numpy(np.array(store.images)).to(device),
         torch.from_numpy(np.array(store.labels)).to(device),
         settings,
         name=job.name,
         seed=job.seed,
-        state=State(state_path, training_identity(store, job)),
+        state=State(state_path, training_identity(store, job, teacher[1] if teacher else None)),
         validate=Validation(store, settings.validation, job.seed) if settings.validation.every else None,
     )
 
@@ -204,6 +206,7 @@ def train(
     folder: Path,
     device: torch.device,
     stop: Callable[[int], bool] = lambda iteration: False,
+    teacher: tuple[Network, str] | None = None,
 ) -> None:
     """Train a network on the store's base images (without the held-out ones) and write its folder.
 
@@ -214,12 +217,13 @@ def train(
             beside it, as `<folder>.state`, until then.
         device: where to train.
         stop: asked after every iteration; True ends the call with the state saved and the folder untouched.
+        teacher: the network of `job.teacher`, on `device`, and its hash; None without distillation.
 
     Raises:
         FewshotError: the loss is not finite (names the iteration; the last good state stays).
         DataError: the state is damaged, or of another training; the validation classes do not do for their tasks.
     """
-    trainer = prepare(store, job, device, folder.with_name(folder.name + ".state"))
+    trainer = prepare(store, job, device, folder.with_name(folder.name + ".state"), teacher)
     images = len(store.rows("base"))
     logger.info(
         "training %s (seed %d) on %s: %d images of %d classes, %s, %d iterations of %d",
@@ -227,17 +231,17 @@ def train(
         "bfloat16" if trainer.bfloat16 else "float32", trainer.settings.iterations, trainer.settings.batch_size,
     )  # fmt: skip
     if trainer.run(stop):
-        write_outputs(store, job, trainer, folder)
+        write_outputs(store, job, trainer, folder, teacher[1] if teacher else None)
         trainer.state.path.unlink(missing_ok=True)
 
 
-def training_identity(store: Store, job: NetworkJob) -> str:
-    """What a training is: settings, seed, data and code."""
+def training_identity(store: Store, job: NetworkJob, teacher: str | None = None) -> str:
+    """What a training is: settings, seed, data, code, and the hash of the network it learns from."""
     code = provenance.source_hash("fewshot.training", without=("fewshot.evaluation", "fewshot.features"))
-    return f"{job.key}/seed{job.seed}/{store.data_hash}/{code}"
+    return f"{job.key}/seed{job.seed}/{store.data_hash}/{code}/{teacher}"
 
 
-def write_outputs(store: Store, job: NetworkJob, trainer: Trainer, folder: Path) -> None:
+def write_outputs(store: Store, job: NetworkJob, trainer: Trainer, folder: Path, teacher: str | None = None) -> None:
     """metrics.jsonl, model.safetensors, model.json, in this order: a folder with model.json is complete."""
     settings, progress, network = trainer.settings, trainer.progress, trainer.network
     keep = settings.validation.keep
@@ -253,6 +257,7 @@ def write_outputs(store: Store, job: NetworkJob, trainer: Trainer, folder: Path)
             "name": job.name, "seed": job.seed, "classes": list(store.classes["name"][: store.num_base]),
             "image_size": store.image_size, "data_hash": store.data_hash, "store": store.path.parent.name,
             "training_images": len(store.rows("base")), "data_notes": list(store.meta.get("notes", [])),
+            "teacher": {"name": job.teacher.name, "sha256": teacher} if job.teacher else None,
             "iteration": progress.best_iteration if keep == "best" else progress.iteration,
             "iterations": settings.iterations, "kept": keep, "validation": validation,
             "parameters": parameter_count(network.backbone), "feature_shape": list(network.feature_shape),

@@ -1,4 +1,5 @@
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,6 +8,9 @@ from hypothesis import strategies as st
 
 from fewshot.config import load, merge, parse
 from fewshot.errors import ConfigError
+from fewshot.plan import Plan
+
+ROOT = Path(__file__).parents[2]
 
 GOOD: dict[str, Any] = {
     "run": "a-run",
@@ -74,6 +78,8 @@ BAD = [
     ("evaluation.shots", [], "shots"),
     ("dataset", {"name": "fc100", "image_size": 8}, "need 16 px"),
     ("dataset", {"name": "cub", "split": "halves"}, "no validation classes"),
+    ("stage1.networks.gap.training", {"objective": {"distillation": {"teacher": "dense"}}}, "must stand above it .* none"),
+    ("stage1.training.objective", {"rotation": {"views": "some"}}, r"objective\.rotation\.views"),
     ("activation_maps", {"networks": ["gap", "x"]}, "activation_maps names the network 'x'"),
 ]
 
@@ -107,6 +113,29 @@ def test_keys_tell_settings_apart_but_not_how_often_they_report():
     assert gap.key() == parse(copy.deepcopy(GOOD)).stage1.networks["gap"].key()
     assert parse(changed("stage1.training.log_every", 7)).stage1.networks["gap"].key() == gap.key()
     assert parse(changed("stage1.training.batch_size", 7)).stage1.networks["gap"].key() != gap.key()
+
+
+def test_a_field_that_came_later_leaves_the_keys_of_those_before_as_they_were():
+    gap = parse(GOOD).stage1.networks["gap"]
+    assert "objective" not in gap.identity()["training"]
+    assert parse(changed("stage1.training.objective", {"kind": "classification"})).stage1.networks["gap"].key() == gap.key()
+    smoothed = parse(changed("stage1.training.objective", {"label_smoothing": 0.1})).stage1.networks["gap"]
+    assert smoothed.identity()["training"]["objective"]["label_smoothing"] == 0.1
+    assert smoothed.key() != gap.key()
+
+
+@pytest.mark.parametrize(
+    ("run", "store", "networks"),
+    [
+        ("fc100_cpu", "fc100-32px-53b53bc111", ["ce6181b1c3", "80d023f718", "f20a7d8ef5"]),
+        ("miniimagenet", "miniimagenet-84px-026bef7291", ["d0781e2118", "f6d0499160", "0f67581c33"]),
+    ],
+)
+def test_keys_under_which_networks_were_trained_stay(run, store, networks):
+    """A key that changes makes everyone train anew; a new field belongs to its settings' `added`."""
+    plan = Plan(load(ROOT / "config" / "runs" / f"{run}.yaml"))
+    assert plan.store == store
+    assert [job.key.rpartition("-")[2] for job in plan.networks][: len(networks)] == networks
 
 
 trees = st.recursive(st.integers(), lambda inner: st.dictionaries(st.sampled_from("abcd"), inner, max_size=3), max_leaves=8)

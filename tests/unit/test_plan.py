@@ -1,5 +1,8 @@
+import copy
+
 import pytest
 
+from fewshot.config import parse
 from fewshot.errors import ConfigError
 from fewshot.plan import AS_TRAINED, Plan
 
@@ -67,3 +70,21 @@ def test_the_identity_of_a_row_changes_with_what_determines_it(tiny_plan):
     first, second = tiny_plan.evaluations[1:]
     assert tiny_plan.identity(first, first.settings[1]) != tiny_plan.identity(second, second.settings[0])
     assert tiny_plan.identity(first, first.settings[0]) != tiny_plan.identity(first, first.settings[1])
+
+
+def distilled(tiny_config, **teacher_training):
+    data = tiny_config.as_dict()
+    networks = data["stage1"]["networks"]
+    networks["resnet12-dense"]["training"].update(teacher_training)
+    student = copy.deepcopy(networks["resnet12-dense"])
+    student["training"]["objective"] = {"distillation": {"teacher": "resnet12-dense"}}
+    networks["student"] = student
+    return Plan(parse(data | {"seeds": [0, 1]}))
+
+
+def test_a_student_learns_from_the_teacher_of_its_seed_and_is_another_when_that_is(tiny_config):
+    plan = distilled(tiny_config)
+    student = plan.network("student", 1)
+    assert student.teacher == plan.network("resnet12-dense", 1)
+    assert student.key != distilled(tiny_config, batch_size=9).network("student", 1).key
+    assert plan.network("resnet12-dense", 0).teacher is None

@@ -1,10 +1,12 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from fewshot.checkpoint import load_network
+from fewshot.config import ClassificationSettings
 from fewshot.errors import DataError, FewshotError
 from fewshot.plan import NetworkJob, Plan
 from fewshot.training import prepare, train
@@ -122,3 +124,20 @@ def test_held_out_images_are_never_trained_on(tiny_config, tiny_store, network, 
     rows = torch.cat([trainer.batches(t) for t in range(200)]).numpy()
     assert set(rows) == set(tiny_store.rows("base"))
     assert not tiny_store.held_out[rows].any()
+
+
+@pytest.mark.parametrize("killed", [(), (2, 5)])
+def test_rotation_and_distillation_resume_in_the_same_bytes(tiny_store, job, tmp_path, killed):
+    train(tiny_store, job, tmp_path / "teacher", CPU)
+    network, info = load_network(tmp_path / "teacher")
+    objective = ClassificationSettings.model_validate(
+        {"rotation": {"views": "one"}, "distillation": {"teacher": "resnet12-dense"}}
+    )
+    student = replace(changed(job, objective=objective), teacher=job)
+    for at in killed:
+        train(tiny_store, student, tmp_path / "net", CPU, stop=lambda t, at=at: t == at, teacher=(network, info["sha256"]))
+    train(tiny_store, student, tmp_path / "net", CPU, teacher=(network, info["sha256"]))
+    train(tiny_store, student, tmp_path / "whole", CPU, teacher=(network, info["sha256"]))
+    (_, found), (_, whole) = load_network(tmp_path / "net"), load_network(tmp_path / "whole")
+    assert found["sha256"] == whole["sha256"] != info["sha256"]
+    assert found["teacher"] == {"name": "resnet12-dense", "sha256": info["sha256"]}

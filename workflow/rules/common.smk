@@ -145,6 +145,12 @@ def network_files(wildcards):
     return files(PLAN.network_dir(network_job(wildcards)), NETWORK)
 
 
+def teacher_files(wildcards):
+    """The network that this one learns from, if it does."""
+    teacher = network_job(wildcards).teacher
+    return files(PLAN.network_dir(teacher), NETWORK[:2]) if teacher else []
+
+
 def feature_files(wildcards):
     return files(PLAN.features_dir(network_job(wildcards)), FEATURES)
 
@@ -228,17 +234,15 @@ def raw_stamps(wildcards):
 
 
 def store_settings(wildcards):
-    return {key: value for key, value in PLAN.config.dataset.as_dict().items() if key != "raw"}
+    return PLAN.config.dataset.identity()
 
 
 def network_settings(wildcards):
-    """How often a training reports and saves makes it no other training."""
-    unimportant = {"training": {"log_every", "save_every"}}
-    return network_job(wildcards).settings.model_dump(mode="json", exclude=unimportant)
+    return network_job(wildcards).settings.identity()
 
 
 def adaptation_settings(wildcards):
-    return adaptation_job(wildcards).settings.as_dict()
+    return adaptation_job(wildcards).settings.identity()
 
 
 def evaluation_settings(wildcards):
@@ -279,7 +283,8 @@ def preparation_code():
 
 def training_code():
     """The code of stage 1. Validation on the way uses the evaluation's, but a change there is no reason to train anew."""
-    return source_hash("fewshot.training", "fewshot.device", without=["fewshot.evaluation", "fewshot.features"])
+    used = ["fewshot.training", "fewshot.checkpoint", "fewshot.device"]
+    return source_hash(*used, without=["fewshot.evaluation", "fewshot.features"])
 
 
 def extraction_code():

@@ -4,6 +4,7 @@
 rule train:
     input:
         store=store_files,
+        teacher=teacher_files,
     output:
         expand("resources/{{store}}/networks/{{network}}/seed{{seed}}/{file}", file=NETWORK),
     log:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,13 +21,37 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
+    incidental: ClassVar[frozenset[str]] = frozenset()
+    """Fields that do not decide a result: where archives lie, how often a training reports."""
+    added: ClassVar[frozenset[str]] = frozenset()
+    """Fields that came after results were kept under the hash of these settings: left out of it while at their default."""
+
     def as_dict(self) -> dict[str, Any]:
         """The settings as JSON-able values, every default spelled out."""
         return self.model_dump(mode="json")
 
-    def key(self, *without: str) -> str:
-        """Ten hexadecimal digits of the settings' hash, the fields named in `without` left out."""
-        return content_hash({k: v for k, v in self.as_dict().items() if k not in without})[:10]
+    def identity(self) -> dict[str, Any]:
+        """What decides a result: as `as_dict`, without `incidental` fields, and without `added` ones at their default."""
+        fields = type(self).model_fields
+        return {
+            name: _identity(value)
+            for name, value in self
+            if name not in self.incidental and not (name in self.added and value == fields[name].get_default())
+        }
+
+    def key(self) -> str:
+        """Ten hexadecimal digits of the hash of the settings' identity."""
+        return content_hash(self.identity())[:10]
+
+
+def _identity(value: Any) -> Any:
+    if isinstance(value, Settings):
+        return value.identity()
+    if isinstance(value, tuple | list):
+        return [_identity(one) for one in value]
+    if isinstance(value, dict):
+        return {key: _identity(one) for key, one in value.items()}
+    return value
 
 
 def content_hash(value: Any) -> str:

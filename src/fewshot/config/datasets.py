@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -10,6 +10,8 @@ from fewshot.config.base import Settings, Share
 
 
 class _Dataset(Settings):
+    incidental: ClassVar[frozenset[str]] = frozenset({"raw"})
+
     image_size: Annotated[int, Field(ge=8, le=1024)]
     """Side of the square images in the store, in pixels."""
     held_out: Share = 1 / 6

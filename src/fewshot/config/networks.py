@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from fewshot.config.base import Name, Settings, content_hash, merge
+from fewshot.config.base import Name, Settings, merge
 
 Widths = tuple[
     Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]
@@ -123,11 +123,47 @@ class ValidationSettings(Settings):
         return self
 
 
+class RotationSettings(Settings):
+    """Self-supervision beside the classes: by how many quarter turns was the image turned? (Gidaris et al., ICLR 2018)."""
+
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    """Weight of the rotation loss beside that of the classes."""
+    views: Literal["all", "one"] = "all"
+    """`all`: every image in all four rotations (an iteration costs four times as much); `one`: in one drawn at random."""
+
+
+class DistillationSettings(Settings):
+    """A trained network's probabilities as targets beside the labels (Hinton et al. 2015; few-shot: Tian et al., ECCV 2020)."""
+
+    teacher: Name
+    """A network of `stage1.networks` that stands above this one; of the same seed."""
+    weight: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Share of the distillation in the loss; the labels have the rest."""
+    temperature: Annotated[float, Field(gt=0)] = 4.0
+
+
+class ClassificationSettings(Settings):
+    """Cross-entropy over the base classes (paper 000, eq. 8 and 10). What is added to it is not of the paper."""
+
+    kind: Literal["classification"] = "classification"
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    rotation: RotationSettings | None = None
+    distillation: DistillationSettings | None = None
+
+
+ObjectiveSettings = ClassificationSettings
+"""What a training minimises; a union discriminated by `kind` as soon as there are two."""
+
+
 class TrainingSettings(Settings):
     """Stage 1. Defaults: the best-supported recipe for miniImageNet (paper 000 leaves most of it out)."""
 
+    incidental: ClassVar[frozenset[str]] = frozenset({"log_every", "save_every"})
+    added: ClassVar[frozenset[str]] = frozenset({"objective"})
+
     iterations: Annotated[int, Field(ge=1)] = 8000
     batch_size: Annotated[int, Field(ge=2)] = 200
+    objective: ObjectiveSettings = ClassificationSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
@@ -148,11 +184,6 @@ class NetworkSettings(Settings):
     backbone: BackboneSettings
     classifier: ClassifierSettings = ClassifierSettings()
     training: TrainingSettings = TrainingSettings()
-
-    def key(self, *without: str) -> str:
-        """See Settings.key; how often a training reports and saves does not make it another training."""
-        identity = self.model_dump(mode="json", exclude={"training": {"log_every", "save_every"}})
-        return content_hash({k: v for k, v in identity.items() if k not in without})[:10]
 
 
 class Stage1Settings(Settings):

@@ -44,6 +44,7 @@ class RunConfig(Settings):
         if self.dataset.image_size < 16:
             raise ValueError(f"dataset.image_size is {self.dataset.image_size}: the four 2x2 poolings of a backbone need 16 px")
         self._check_validation()
+        self._check_teachers()
         for test in self.evaluation.tests:
             self._check_test(test)
             if test.adaptation is not None:
@@ -68,6 +69,17 @@ class RunConfig(Settings):
                         f"dataset.split halves has no validation classes, but network {name!r} validates: set "
                         "stage1.training.validation to {every: 0, keep: last}"
                     )
+
+    def _check_teachers(self) -> None:
+        above: list[str] = []
+        for name, network in self.stage1.networks.items():
+            distillation = network.training.objective.distillation
+            if distillation is not None and distillation.teacher not in above:
+                raise ValueError(
+                    f"network {name!r} learns from the teacher {distillation.teacher!r}, which must stand above it in "
+                    f"stage1.networks; above it are {', '.join(above) or 'none'}"
+                )
+            above.append(name)
 
     def _check_test(self, test: EvaluatedSettings) -> None:
         self._check_networks("evaluation.tests", test.networks)

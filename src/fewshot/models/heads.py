@@ -86,14 +86,16 @@ def build_classifier(
     return LinearClassifier(channels, classes)
 
 
-def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:
+def classification_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
     """Cross-entropy averaged over images and locations (eq. 8; for dense features eq. 10, divided by B k).
 
     Args:
         logits: (B, k, c).
         labels: (B,) class numbers.
+        label_smoothing: share of the target spread over all classes.
     """
-    return F.cross_entropy(logits.flatten(0, 1), labels.repeat_interleave(logits.shape[1]))
+    targets = labels.repeat_interleave(logits.shape[1])
+    return F.cross_entropy(logits.flatten(0, 1), targets, label_smoothing=label_smoothing)
 
 
 def predict(logits: Tensor) -> Tensor:

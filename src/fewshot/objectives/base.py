@@ -17,7 +17,9 @@ class Objective(nn.Module, ABC):
     """A loss over a batch. Parameters of its own are trained and kept in the training state, not in the network's folder."""
 
     @abstractmethod
-    def forward(self, network: Network, feature_map: FeatureMap, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, network: Network, feature_map: FeatureMap, images: Tensor, labels: Tensor, iteration: int
+    ) -> tuple[Tensor, Tensor]:
         """One batch.
 
         Args:
@@ -25,6 +27,7 @@ class Objective(nn.Module, ABC):
             feature_map: runs the network's backbone, in the training's precision.
             images: augmented, (B, H, W, 3) on the 0..255 scale.
             labels: (B,) class numbers.
+            iteration: of the training; what is drawn is drawn from it and the seed, so that training can be resumed.
 
         Returns:
             The loss, and the share of images (0..1) classified right, both scalars on the device.
