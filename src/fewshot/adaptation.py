@@ -6,11 +6,14 @@ metrics.jsonl (means over tasks, a line an epoch). Progress lies in a state fold
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+import os
 import shutil
 import time
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +26,7 @@ from fewshot.checkpoint import FORMAT
 from fewshot.data.store import Store
 from fewshot.episodes import Episodes
 from fewshot.errors import DataError
-from fewshot.files import atomic, read_json, write_json
+from fewshot.files import atomic, read_record, write_record
 from fewshot.methods import implanting
 from fewshot.models.network import Network
 from fewshot.plan import AdaptationJob
@@ -96,7 +99,7 @@ def adapt(network: Network, sha256: str, store: Store, episodes: Episodes, job: 
         "seconds": round(state.seconds, 1), "device": provenance.device_words(device),
         "threads": torch.get_num_threads(), "git_revision": provenance.git_revision(), "versions": provenance.versions(),
     }  # fmt: skip
-    write_json(folder / "adapt.json", record)
+    write_record(folder / "adapt.json", record, ("features.npy", "metrics.jsonl"))
     state.remove()
 
 
@@ -108,33 +111,50 @@ def _used_images(episodes: Episodes, tasks: int) -> tuple[npt.NDArray[np.int64],
 
 
 class _State:
-    """Finished tasks of an unfinished adaptation, in `<folder>.state`: a memory map, and a count that is written after it.
+    """Finished tasks of an unfinished adaptation, in `<folder>.state`: an array, then their number and hash.
 
-    The map is linked, not moved, into the output, and the state is removed last: a kill at any moment loses nothing.
+    The array is linked, not moved, into the output, and the state is removed last: a kill at any moment loses nothing. It is
+    written as a file and not through a memory map, through which a full disk would kill the process without a word.
     """
 
     def __init__(self, folder: Path, identity: str, shape: tuple[int, ...], epochs: int) -> None:
         self.folder = folder.with_name(folder.name + ".state")
+        self._array = self.folder / "features.npy"
         self.identity, self.done, self._before = identity, 0, 0.0
         self.curve = np.zeros((epochs, 2))
         self._started = time.monotonic()
         record = self.folder / "progress.json"
         if record.exists():
-            found = read_json(record)
+            found = read_record(record, cure=f"delete {self.folder} to start this adaptation anew")
             if found["identity"] != identity:
                 raise DataError(
                     f"{self.folder}: state of other settings, data or code; delete it to start this adaptation anew"
                 )
             self.done, self._before, self.curve = found["done"], found["seconds"], np.array(found["curve"]).reshape(epochs, 2)
-            try:
-                self._features = np.load(self.folder / "features.npy", mmap_mode="r+", allow_pickle=False)
-            except (OSError, ValueError) as error:
-                raise DataError(f"{self.folder}: state damaged ({type(error).__name__}); delete it to start anew") from None
+            self._hash = self._hash_of_done(shape)
+            if self._hash.hexdigest() != found["hash"]:
+                raise DataError(
+                    f"{self._array}: damaged (its hash is not the one in progress.json); delete {self.folder} to start this "
+                    "adaptation anew"
+                )
             logger.info("resumed at task %d", self.done)
         else:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True)
-            self._features = np.lib.format.open_memmap(self.folder / "features.npy", "w+", np.float16, shape)
+            np.lib.format.open_memmap(self._array, "w+", np.float16, shape).flush()
+            self._hash = hashlib.sha256()
+
+    def _hash_of_done(self, shape: tuple[int, ...]) -> hashlib._Hash:
+        """Of the finished tasks in the array as it is; of nothing where the array is not what it should be."""
+        digest = hashlib.sha256()
+        try:
+            features = np.load(self._array, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            return digest
+        if features.shape == shape and features.dtype == np.float16:
+            for task in features[: self.done]:
+                digest.update(np.ascontiguousarray(task).data)
+        return digest
 
     @property
     def seconds(self) -> float:
@@ -143,18 +163,29 @@ class _State:
 
     def write(self, start: int, features: npt.NDArray[np.float16], curve: npt.NDArray[np.float64]) -> None:
         """Add finished tasks."""
-        self._features[start : start + len(features)] = features
-        self._features.flush()
+        content = np.ascontiguousarray(features).tobytes()
+        with self._array.open("r+b") as file:
+            file.seek(_start_of_values(file) + start * features[0].nbytes)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        self._hash.update(content)
         self.done = start + len(features)
         self.curve += curve
-        write_json(
+        write_record(
             self.folder / "progress.json",
-            {"identity": self.identity, "done": self.done, "seconds": self.seconds, "curve": self.curve.tolist()},
+            {
+                "identity": self.identity,
+                "done": self.done,
+                "seconds": self.seconds,
+                "curve": self.curve.tolist(),
+                "hash": self._hash.hexdigest(),
+            },
         )
 
     def publish(self, path: Path) -> None:
         """Put the finished features under their final name; the state keeps them too."""
-        source = self.folder / "features.npy"
+        source = self._array
         with atomic(path) as temporary:
             try:
                 temporary.hardlink_to(source)
@@ -166,13 +197,20 @@ class _State:
         shutil.rmtree(self.folder)
 
 
+def _start_of_values(file: BinaryIO) -> int:
+    """Where the values of an .npy file begin."""
+    np.lib.format.read_magic(file)
+    np.lib.format.read_array_header_1_0(file)
+    return file.tell()
+
+
 def load_adapted(folder: Path, network_sha256: str, episodes: Episodes) -> npt.NDArray[np.float16]:
     """The added channels of a folder, memory-mapped: (T, way (shot + queries), r, e).
 
     Raises:
         DataError: missing, damaged, or of another network or other tasks.
     """
-    record = read_json(folder / "adapt.json")
+    record = read_record(folder / "adapt.json", ("features.npy",), "delete the folder and adapt again")
     if record["network_sha256"] != network_sha256 or record["episodes_hash"] != episodes.hash:
         raise DataError(f"{folder}: adapted for another network or other tasks; delete the folder and adapt again")
     try:

@@ -9,18 +9,20 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from fewshot.config import NetworkSettings
 from fewshot.errors import DataError
-from fewshot.files import atomic, file_hash, read_json, write_json
+from fewshot.files import atomic, file_hash, read_record, write_record
 from fewshot.models.network import Network
 
 FORMAT = 1
 
 
 def save_network(network: Network, folder: Path, info: Mapping[str, Any]) -> None:
-    """Write model.safetensors, then model.json with its hash: a folder with model.json is complete.
+    """Write model.safetensors, then model.json with the folder's hashes: a folder with model.json is complete.
+
+    metrics.jsonl, where the training wrote it, is vouched for too.
 
     Args:
         network: as trained.
@@ -30,9 +32,10 @@ def save_network(network: Network, folder: Path, info: Mapping[str, Any]) -> Non
     weights = folder / "model.safetensors"
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     with atomic(weights) as temporary:
-        save_file(state, str(temporary))
+        temporary.write_bytes(save(state))
     record = {"format": FORMAT, "network": network.settings.as_dict(), **info, "sha256": file_hash(weights)}
-    write_json(folder / "model.json", record)
+    files = [name for name in ("model.safetensors", "metrics.jsonl") if (folder / name).exists()]
+    write_record(folder / "model.json", record, files)
 
 
 def load_network(
@@ -45,14 +48,10 @@ def load_network(
     Raises:
         DataError: a file is missing, damaged, changed since it was written, of another format, or of other data.
     """
-    info = read_json(folder / "model.json")
     weights = folder / "model.safetensors"
+    info = read_record(folder / "model.json", (weights.name,), "train the network again")
     if info.get("format") != FORMAT:
         raise DataError(f"{folder}: a network of format {info.get('format')!r}, this version reads {FORMAT}; train it again")
-    if not weights.exists():
-        raise DataError(f"{weights}: missing beside its model.json; train the network again")
-    if file_hash(weights) != info["sha256"]:
-        raise DataError(f"{weights}: damaged (its hash is not the one in model.json); train the network again")
     if data_hash is not None and info.get("data_hash") != data_hash:
         raise DataError(f"{folder}: trained on other data than the store's; train the network again")
     try:

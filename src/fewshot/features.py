@@ -20,12 +20,13 @@ from tqdm import tqdm
 
 from fewshot.data.store import Rows, Store
 from fewshot.errors import DataError
-from fewshot.files import atomic, read_json, write_json
+from fewshot.files import read_record, save_array, write_record
 from fewshot.models.heads import locations
 from fewshot.models.network import Network
 
 logger = logging.getLogger(__name__)
 BATCH = 256
+FILES = ("features.npy", "rows.npy")
 
 
 @dataclass(frozen=True)
@@ -82,13 +83,13 @@ def extract(network: Network, info: dict[str, Any], store: Store, parts: Sequenc
         raise DataError(
             f"the network {info.get('name')} gives features that are not finite; train it again with a lower learning rate"
         )
-    for name, array in (("features.npy", values.numpy()), ("rows.npy", rows.astype(np.int64))):
-        with atomic(folder / name) as temporary, temporary.open("wb") as file:
-            np.save(file, array)
-    write_json(
+    save_array(folder / "features.npy", values.numpy())
+    save_array(folder / "rows.npy", rows.astype(np.int64))
+    write_record(
         folder / "features.json",
         {"format": 1, "network_sha256": info["sha256"], "data_hash": store.data_hash, "parts": list(parts),
          "map": list(network.feature_shape[1:]), "images": len(rows)},
+        FILES,
     )  # fmt: skip
 
 
@@ -98,7 +99,7 @@ def load(folder: Path, network_sha256: str | None = None) -> Features:
     Raises:
         DataError: missing, damaged, or of another network.
     """
-    meta = read_json(folder / "features.json")
+    meta = read_record(folder / "features.json", FILES, "delete the folder and extract again")
     if network_sha256 is not None and meta["network_sha256"] != network_sha256:
         raise DataError(f"{folder}: features of another network; delete the folder and extract again")
     try:

@@ -1,21 +1,27 @@
-"""Files and folders that appear whole or not at all, and small JSON records."""
+"""Files and folders that appear whole or not at all, and records that vouch for themselves and for the files beside them."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fewshot.errors import DataError
 
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
 _LOCK = ".lock"
+_SEAL = "seal"
 
 
 @contextlib.contextmanager
@@ -60,6 +66,37 @@ def replacing_folder(out: Path) -> Iterator[Path]:
             raise
 
 
+@contextlib.contextmanager
+def only_one(out: Path) -> Iterator[None]:
+    """Refuse to work on `out` while another process does: two pipelines in one folder, or one that outlived its pipeline.
+
+    The lock is the kernel's and goes with the process, however that ends.
+
+    Raises:
+        DataError: another process is working on it.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    path = out.with_name(f".{out.name}{_LOCK}")
+    while True:
+        with path.open("a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise DataError(
+                    f"{out}: another process is working on it; wait until that has ended, or end it, and run again"
+                ) from None
+            except OSError as error:
+                if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):  # a file system without locks
+                    raise
+            if not path.exists() or not os.path.samestat(path.stat(), os.fstat(lock.fileno())):
+                continue  # the one before has just taken its file away
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
 def file_hash(path: Path) -> str:
     """SHA-256 of a file, hexadecimal."""
     with path.open("rb") as file:
@@ -83,21 +120,104 @@ def atomic(path: Path) -> Iterator[Path]:
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON object, indented, atomically."""
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
+        temporary.write_text(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, cure: str = "delete it and run its job again") -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
         DataError: the file is missing or is not a JSON object.
     """
     try:
-        value = json.loads(path.read_text())
+        value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DataError(f"{path}: missing; run the job that makes it") from None
-    except (ValueError, UnicodeDecodeError):
-        raise DataError(f"{path}: damaged (not JSON); delete it and run its job again") from None
+        raise DataError(f"{path}: missing; {cure}") from None
+    except (ValueError, RecursionError):
+        raise DataError(f"{path}: damaged (not JSON); {cure}") from None
     if not isinstance(value, dict):
-        raise DataError(f"{path}: damaged (not a JSON object); delete it and run its job again")
+        raise DataError(f"{path}: damaged (not a JSON object); {cure}")
     return value
+
+
+def save_array(path: Path, array: npt.NDArray[Any]) -> None:
+    """Write a .npy file, atomically. `numpy.save` would not say why when the disk is full."""
+    import numpy as np
+
+    values = np.ascontiguousarray(array).reshape(array.shape)
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(values))
+        file.write(values.reshape(-1).view(np.uint8).data)
+
+
+# --- records ----------------------------------------------------------------------------------------------------------
+
+
+def write_record(path: Path, value: Mapping[str, Any], files: Sequence[str] = ()) -> None:
+    """Write a JSON object with the hashes of `files` (names in its folder) and a hash of itself, atomically.
+
+    The object gets two more keys: `files` (name -> SHA-256) and `seal` (SHA-256 of all the rest). Written last, it tells a
+    complete folder.
+    """
+    record = {**value, "files": {name: file_hash(path.parent / name) for name in files}}
+    write_json(path, {**record, _SEAL: _sealed(record)})
+
+
+def read_record(path: Path, files: Sequence[str] = (), cure: str = "delete it and run its job again") -> dict[str, Any]:
+    """Read what `write_record` wrote, and check it and those `files` beside it that are going to be read.
+
+    Hashing costs about a second a gigabyte; a file that has not changed is hashed once in a process.
+
+    Args:
+        path: of the record.
+        files: names in its folder.
+        cure: what to do about damage, in words.
+
+    Raises:
+        DataError: the record or one of the files is missing, or is not what was written.
+    """
+    record = read_json(path, cure)
+    seal = record.pop(_SEAL, None)
+    if seal is None:
+        raise DataError(f"{path}: has no seal, so it is damaged or of an earlier version; {cure}")
+    if seal != _sealed(record):
+        raise DataError(f"{path}: damaged or edited (its seal does not fit); {cure}")
+    for name in files:
+        file = path.parent / name
+        try:
+            status = file.stat()
+        except FileNotFoundError:
+            raise DataError(f"{file}: missing beside its {path.name}; {cure}") from None
+        found = _known_hash(file.absolute(), status.st_ino, status.st_size, status.st_mtime_ns)
+        if found != record["files"].get(name):
+            raise DataError(f"{file}: damaged (its hash is not the one in {path.name}); {cure}")
+    return record
+
+
+def _sealed(record: Mapping[str, Any]) -> str:
+    """Hash of a JSON object as it reads after it was written: keys as text, tuples as lists."""
+    return hashlib.sha256(json.dumps(json.loads(json.dumps(record)), sort_keys=True).encode()).hexdigest()
+
+
+@cache
+def _known_hash(path: Path, inode: int, size: int, changed: int) -> str:
+    return file_hash(path)
+
+
+def write_sealed(path: Path, data: bytes) -> None:
+    """Write bytes behind their SHA-256, atomically: for files that no record stands beside."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(hashlib.sha256(data).digest() + data)
+
+
+def read_sealed(path: Path) -> bytes:
+    """The bytes of `write_sealed`.
+
+    Raises:
+        ValueError: they are not those that were written.
+    """
+    content = path.read_bytes()
+    digest, data = content[:32], content[32:]
+    if hashlib.sha256(data).digest() != digest:
+        raise ValueError("its hash does not fit")
+    return data

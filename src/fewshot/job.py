@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -16,20 +17,34 @@ from fewshot.plan import Plan
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
+_ROOM = "free some space on its disk, or raise the quota, and run again"
+_RIGHTS = "make the place writable for this user and run again"
+_SURROUNDINGS = {
+    errno.ENOSPC: _ROOM, errno.EDQUOT: _ROOM, errno.EROFS: _RIGHTS, errno.EACCES: _RIGHTS, errno.EPERM: _RIGHTS,
+    errno.EIO: "look after the disk and run again",
+}  # fmt: skip
+"""Errors of the machine that a user can mend, and the cure."""
+
+
 class _Tee:
-    """Writes to two streams; progress bars reach the log file and the terminal alike."""
+    """Writes to two streams; progress bars reach the log file and the terminal alike.
+
+    A stream that cannot be written to, as when the disk is full, loses its words; the job goes on.
+    """
 
     def __init__(self, *streams: TextIO) -> None:
         self.streams = streams
 
     def write(self, text: str) -> int:
         for stream in self.streams:
-            stream.write(text)
+            with suppress(OSError):
+                stream.write(text)
         return len(text)
 
     def flush(self) -> None:
         for stream in self.streams:
-            stream.flush()
+            with suppress(OSError):
+                stream.flush()
 
     def isatty(self) -> bool:
         return all(stream.isatty() for stream in self.streams)
@@ -42,6 +57,12 @@ def user_errors() -> Iterator[None]:
         yield
     except FewshotError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(1) from None
+    except OSError as error:
+        if error.errno not in _SURROUNDINGS:
+            raise
+        where = error.filename or f"a file under {Path.cwd()}"
+        print(f"error: {where}: {error.strerror}; {_SURROUNDINGS[error.errno]}", file=sys.stderr)  # noqa: T201
         raise SystemExit(1) from None
 
 
@@ -58,8 +79,19 @@ def job(config: Mapping[str, Any], log: str | None = None) -> Iterator[Plan]:
         with user_errors():
             yield Plan(parse(config))
         return
-    Path(log).parent.mkdir(parents=True, exist_ok=True)
-    with Path(log).open("w", encoding="utf-8") as file, redirect_stderr(_Tee(file, sys.stderr)):
+    with user_errors():
+        Path(log).parent.mkdir(parents=True, exist_ok=True)
+        file = Path(log).open("w", encoding="utf-8")  # noqa: SIM115 - closed below, where a full disk must not count
+    with _closing(file), redirect_stderr(_Tee(file, sys.stderr)):
         logging.basicConfig(level=logging.INFO, format=_FORMAT, stream=sys.stderr, force=True)
         with user_errors():
             yield Plan(parse(config))
+
+
+@contextmanager
+def _closing(file: TextIO) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            file.close()

@@ -10,7 +10,7 @@ from typing import Any
 
 from fewshot.config import content_hash
 from fewshot.errors import DataError
-from fewshot.files import read_json
+from fewshot.files import read_record
 from fewshot.plan import AdaptationJob, EvaluationJob, NetworkJob, Plan
 
 Metric = tuple[str, float, int]
@@ -33,7 +33,7 @@ class Record:
 def training_record(plan: Plan, job: NetworkJob) -> Record:
     """The training of one network: settings, curves and what was kept."""
     folder = plan.network_dir(job)
-    model = read_json(folder / "model.json")
+    model = read_record(folder / "model.json", ("metrics.jsonl",))
     metrics = [
         *curve(folder / "metrics.jsonl", "iteration"),
         *_numbers(model, ("parameters", "seconds"), model.get("iteration")),
@@ -54,7 +54,8 @@ def training_record(plan: Plan, job: NetworkJob) -> Record:
 def adaptation_record(plan: Plan, job: AdaptationJob) -> Record:
     """One stage-2 method on one network and episode file."""
     folder = plan.adapted_dir(job)
-    adapted, model = read_json(folder / "adapt.json"), read_json(plan.network_dir(job.network) / "model.json")
+    adapted = read_record(folder / "adapt.json", ("metrics.jsonl",))
+    model = read_record(plan.network_dir(job.network) / "model.json")
     settings = adapted["settings"]
     identity = {
         "network": network_run_key(model),
@@ -83,7 +84,7 @@ def evaluation_records(plan: Plan, job: EvaluationJob) -> Iterator[Record]:
     from fewshot.evaluation import interval
 
     folder = plan.evaluation_dir(job)
-    told = read_json(folder / "settings.json")
+    told = read_record(folder / "settings.json", [f"{setting.key}.parquet" for setting in job.settings])
     shared = {name: told[name] for name in ("dataset", "network_key", "seed", "adaptation", "way", "queries")}
     for row in told["settings"]:
         table = folder / f"{row['key']}.parquet"

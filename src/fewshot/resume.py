@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fewshot.errors import DataError
-from fewshot.files import atomic
+from fewshot.files import read_sealed, write_sealed
 from fewshot.models.network import Network
 
 logger = logging.getLogger(__name__)
@@ -58,8 +59,9 @@ class State:
             "identity": self.identity, "network": network.state_dict(), "objective": objective.state_dict(),
             "optimizer": optimizer.state_dict(), "best": best, "progress": json.dumps(vars(progress)),
         }  # fmt: skip
-        with atomic(self.path) as temporary:
-            torch.save(state, temporary)
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_sealed(self.path, buffer.getvalue())
 
     def load(
         self, network: Network, objective: nn.Module, optimizer: torch.optim.Optimizer
@@ -72,7 +74,7 @@ class State:
         if not self.path.exists():
             return Progress(), {}
         try:
-            state = torch.load(self.path, map_location=network.mean.device, weights_only=True)
+            state = torch.load(io.BytesIO(read_sealed(self.path)), map_location=network.mean.device, weights_only=True)
             identity = state["identity"]
         except Exception as error:  # a damaged file fails in many ways inside torch.load
             raise DataError(

@@ -1,13 +1,14 @@
 """The arrows of the pipeline: from a plan's job to its files. The command line and the Snakemake adapters call only these.
 
-Each takes its paths from the plan, reads what the arrows before it wrote, and writes its outputs atomically. Imports stand
-inside the functions: PyTorch and seaborn take seconds to load, and a job loads only what it needs.
+Each takes its paths from the plan, reads what the arrows before it wrote, and writes its outputs atomically, one process at a
+time. Imports stand inside the functions: PyTorch and seaborn take seconds to load, and a job loads only what it needs.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fewshot.files import only_one
 from fewshot.plan import AdaptationJob, EpisodeJob, EvaluationJob, NetworkJob, Plan
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ def prepare(plan: Plan, *, workers: int | None = None) -> None:
     """Archive -> image store."""
     from fewshot.data.prepare import prepare as prepare_store
 
-    prepare_store(plan.config.dataset, plan.store_dir, workers=workers)
+    with only_one(plan.store_dir):
+        prepare_store(plan.config.dataset, plan.store_dir, workers=workers)
 
 
 def draw_episodes(plan: Plan, job: EpisodeJob) -> None:
@@ -26,7 +28,7 @@ def draw_episodes(plan: Plan, job: EpisodeJob) -> None:
     from fewshot import episodes
     from fewshot.data.store import open_store
 
-    episodes.save(episodes.draw(open_store(plan.store_dir), job), plan.episodes_path(job))
+    episodes.save(episodes.draw(open_store(plan.store_dir, images=False), job), plan.episodes_path(job))
 
 
 def train(plan: Plan, job: NetworkJob, *, threads: int | None = None) -> None:
@@ -42,7 +44,8 @@ def train(plan: Plan, job: NetworkJob, *, threads: int | None = None) -> None:
     if job.teacher is not None:
         network, info = load_network(plan.network_dir(job.teacher), device, store.data_hash)
         teacher = network, info["sha256"]
-    training.train(store, job, plan.network_dir(job), device, teacher=teacher)
+    with only_one(plan.network_dir(job)):
+        training.train(store, job, plan.network_dir(job), device, teacher=teacher)
 
 
 def extract(plan: Plan, job: NetworkJob, *, threads: int | None = None) -> None:
@@ -72,7 +75,8 @@ def adapt(plan: Plan, job: AdaptationJob, *, threads: int | None = None) -> None
     store = open_store(plan.store_dir)
     network, info = load_network(plan.network_dir(job.network), device, store.data_hash)
     tasks = episodes.load(plan.episodes_path(job.episodes), store)
-    adaptation.adapt(network, info["sha256"], store, tasks, job, plan.adapted_dir(job))
+    with only_one(plan.adapted_dir(job)):
+        adaptation.adapt(network, info["sha256"], store, tasks, job, plan.adapted_dir(job))
 
 
 def evaluate(plan: Plan, job: EvaluationJob, *, threads: int | None = None) -> None:
@@ -83,10 +87,11 @@ def evaluate(plan: Plan, job: EvaluationJob, *, threads: int | None = None) -> N
     from fewshot.device import select_device
 
     device = select_device(plan.config.device, threads)
-    store = open_store(plan.store_dir)
+    store = open_store(plan.store_dir, images=False)
     network, info = load_network(plan.network_dir(job.network), device, store.data_hash)
     table = features.load(plan.features_dir(job.network), info["sha256"])
-    task_results.evaluate(plan, job, store, network, info, table)
+    with only_one(plan.evaluation_dir(job)):
+        task_results.evaluate(plan, job, store, network, info, table)
 
 
 def evaluated(plan: Plan, job: EvaluationJob) -> bool:

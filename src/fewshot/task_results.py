@@ -20,9 +20,10 @@ from fewshot.config import content_hash
 from fewshot.data.store import Store
 from fewshot.episodes import Episodes
 from fewshot.episodes import load as load_episodes
+from fewshot.errors import DataError
 from fewshot.evaluation import Accuracies, Evaluator, class_weights, interval
 from fewshot.features import Features
-from fewshot.files import atomic, read_json, replacing_folder, write_json
+from fewshot.files import atomic, read_record, replacing_folder, write_record
 from fewshot.models.network import Network
 from fewshot.plan import AS_TRAINED, EvaluatedSetting, EvaluationJob, Plan
 
@@ -62,7 +63,7 @@ def evaluate(plan: Plan, job: EvaluationJob, store: Store, network: Network, inf
                 mean, half = interval(values)
                 logger.info("%s, %s: %.2f ± %.2f %% over %d tasks", setting.key, population, mean, half, len(values))
             records.append(_record(plan, job, setting, store, episodes, scale))
-        write_json(
+        write_record(
             folder / "settings.json",
             {
                 "format": FORMAT, "run": plan.config.run, "dataset": plan.config.dataset.name, "network": job.network.name,
@@ -72,6 +73,7 @@ def evaluate(plan: Plan, job: EvaluationJob, store: Store, network: Network, inf
                 "model_sha256": info["sha256"], "device": provenance.device_words(device),
                 "git_revision": provenance.git_revision(), "versions": provenance.versions(), "settings": records,
             },
+            [f"{setting.key}.parquet" for setting in job.settings],
         )  # fmt: skip
 
 
@@ -87,9 +89,11 @@ def _record(
 def is_current(plan: Plan, job: EvaluationJob) -> bool:
     """Whether a job's folder holds the results of these very settings on the network that is there now."""
     folder = plan.evaluation_dir(job)
-    if not (folder / "settings.json").exists():
+    try:
+        record = read_record(folder / "settings.json", [f"{setting.key}.parquet" for setting in job.settings])
+    except DataError:
         return False
-    record, model = read_json(folder / "settings.json"), read_json(plan.network_dir(job.network) / "model.json")
+    model = read_record(plan.network_dir(job.network) / "model.json")
     wanted = [json.loads(json.dumps(plan.identity(job, setting))) for setting in job.settings]
     return (
         record.get("model_sha256") == model.get("sha256")
@@ -101,5 +105,6 @@ def is_current(plan: Plan, job: EvaluationJob) -> bool:
 def save_accuracies(path: Path, accuracies: Accuracies) -> None:
     """Write per-task accuracies (percent) as parquet: a row a task, a column a population."""
     columns = {"task": np.arange(len(next(iter(accuracies.values()))), dtype=np.int64), **accuracies}
+    content = pd.DataFrame(columns).to_parquet(index=False)
     with atomic(path) as temporary:
-        pd.DataFrame(columns).to_parquet(temporary, index=False)
+        temporary.write_bytes(content)

@@ -1,8 +1,11 @@
+import json
+
 import numpy as np
 import pytest
 
 from fewshot.config import parse
 from fewshot.data.store import open_store
+from fewshot.files import write_record
 from fewshot.plan import Plan
 
 TINY = {
@@ -50,6 +53,19 @@ def tiny_store(tmp_path_factory, tiny_config):
 @pytest.fixture
 def tiny_plan(tiny_config):
     return Plan(tiny_config)
+
+
+@pytest.fixture
+def edit_record():
+    """`edit_record(path, key=value)`: a record as its writer would have written it, sealed anew with the files as they are."""
+
+    def edit(path, **values):
+        record = json.loads(path.read_text())
+        files = record.pop("files")
+        record.pop("seal")
+        write_record(path, record | values, list(files))
+
+    return edit
 
 
 @pytest.fixture

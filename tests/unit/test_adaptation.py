@@ -8,6 +8,7 @@ import torch
 from fewshot import adaptation, episodes, training
 from fewshot.checkpoint import load_network
 from fewshot.errors import DataError
+from fewshot.files import write_record
 from fewshot.methods import implanting
 
 CPU = torch.device("cpu")
@@ -67,7 +68,7 @@ def test_a_killed_adaptation_goes_on_to_the_same_bytes(world, tmp_path, monkeypa
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "broken" / name).read_bytes()
 
 
-@pytest.mark.parametrize("function", ["write_json", "atomic"])
+@pytest.mark.parametrize("function", ["write_record", "atomic"])
 def test_a_kill_while_the_outputs_are_written_loses_nothing(world, tmp_path, monkeypatch, function):
     adaptation.adapt(*world, tmp_path / "whole")
     original = getattr(adaptation, function)
@@ -101,7 +102,7 @@ def test_a_state_of_other_tasks_is_refused(world, tmp_path, monkeypatch):
     monkeypatch.setattr(adaptation, "CHUNK", {"cpu": 4})
     state = tmp_path / "out.state"
     state.mkdir()
-    (state / "progress.json").write_text('{"identity": "other"}')
+    write_record(state / "progress.json", {"identity": "other"})
     with pytest.raises(DataError, match="other settings, data or code"):
         adaptation.adapt(*world, tmp_path / "out")
 

@@ -1,7 +1,22 @@
+import json
+import multiprocessing
+import os
+
+import numpy as np
 import pytest
 
 from fewshot.errors import DataError
-from fewshot.files import atomic, read_json, replacing_folder
+from fewshot.files import (
+    atomic,
+    only_one,
+    read_json,
+    read_record,
+    read_sealed,
+    replacing_folder,
+    save_array,
+    write_record,
+    write_sealed,
+)
 
 
 def test_missing_and_damaged_json_are_named(tmp_path):
@@ -34,3 +49,84 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
         (building / "three").write_text("3")
     assert [path.name for path in folder.iterdir()] == ["three"]
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_an_array_is_written_as_numpy_would(tmp_path, rng):
+    for array in (rng.random((3, 4, 5)), np.zeros((0, 3), np.float32), np.arange(7), rng.random((4, 6)).T):
+        np.save(tmp_path / "theirs.npy", np.ascontiguousarray(array))
+        save_array(tmp_path / "ours.npy", array)
+        assert (tmp_path / "ours.npy").read_bytes() == (tmp_path / "theirs.npy").read_bytes()
+
+
+def test_every_flipped_bit_of_a_record_is_found_or_changes_nothing(tmp_path):
+    path = tmp_path / "a.json"
+    write_record(path, {"name": "Zürich", "numbers": {5: (1, 2.5)}, "none": None})
+    original, wanted = path.read_bytes(), read_record(path)
+    assert wanted == {"name": "Zürich", "numbers": {"5": [1, 2.5]}, "none": None, "files": {}}
+    unnoticed, messages = 0, set()
+    for place in range(len(original)):
+        for bit in range(8):
+            changed = bytearray(original)
+            changed[place] ^= 1 << bit
+            path.write_bytes(changed)
+            try:
+                assert read_record(path) == wanted  # white space, and the case of an escape
+                unnoticed += 1
+            except DataError as error:
+                messages.add(str(error))
+    assert all(message.startswith(f"{path}: ") and "\n" not in message for message in messages)
+    assert unnoticed < 8 * len(original) // 20
+
+
+def test_a_record_vouches_for_the_files_beside_it(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+    path = tmp_path / "record.json"
+    write_record(path, {"x": 1}, ["a", "b"])
+    assert read_record(path, ["a", "b"])["x"] == 1
+    status = (tmp_path / "b").stat()
+    (tmp_path / "b").write_text("c")
+    os.utime(tmp_path / "b", ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    with pytest.raises(DataError, match=r"b: damaged \(its hash is not the one in record\.json\); do so"):
+        read_record(path, ["a", "b"], "do so")
+    assert read_record(path, ["a"])["x"] == 1
+    (tmp_path / "a").unlink()
+    with pytest.raises(DataError, match=r"a: missing beside its record\.json"):
+        read_record(path, ["a"])
+
+
+def test_a_record_without_a_seal_is_of_an_earlier_version(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps({"x": 1}))
+    with pytest.raises(DataError, match="has no seal"):
+        read_record(tmp_path / "a.json")
+
+
+def test_sealed_bytes(tmp_path):
+    write_sealed(tmp_path / "a", b"content")
+    assert read_sealed(tmp_path / "a") == b"content"
+    whole = (tmp_path / "a").read_bytes()
+    for damaged in (whole[:-1], whole[:20], b"", whole[:-1] + b"T", b"x" + whole[1:]):
+        (tmp_path / "a").write_bytes(damaged)
+        with pytest.raises(ValueError, match="hash"):
+            read_sealed(tmp_path / "a")
+
+
+def _hold(out, ready, go):
+    with only_one(out):
+        ready.set()
+        go.wait(30)
+
+
+def test_two_processes_do_not_work_on_one_output(tmp_path):
+    context = multiprocessing.get_context("fork")
+    ready, go = context.Event(), context.Event()
+    other = context.Process(target=_hold, args=(tmp_path / "out", ready, go))
+    other.start()
+    assert ready.wait(30)
+    with pytest.raises(DataError, match=r"out: another process is working on it"), only_one(tmp_path / "out"):
+        pass
+    other.kill()  # the lock goes with the process
+    other.join()
+    with only_one(tmp_path / "out"), only_one(tmp_path / "another"):
+        assert len(list(tmp_path.iterdir())) == 2
+    assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,6 @@
+import errno
 import logging
+import os
 import sys
 
 import pytest
@@ -35,3 +37,25 @@ def test_a_mistake_in_the_config_too(tmp_path, tiny_config):
 def test_a_fault_of_ours_keeps_its_traceback(tmp_path, tiny_config):
     with pytest.raises(ZeroDivisionError), job(tiny_config.as_dict(), str(tmp_path / "a.log")):
         _ = 1 / 0
+
+
+@pytest.mark.parametrize(
+    ("number", "cure"), [(errno.ENOSPC, "free some space"), (errno.EROFS, "make the place writable"), (errno.EIO, "disk")]
+)
+@pytest.mark.parametrize("name", ["results/x.npy", None])
+def test_what_is_wrong_with_the_machine_is_one_line(tmp_path, tiny_config, number, cure, name):
+    with pytest.raises(SystemExit) as caught, job(tiny_config.as_dict(), str(tmp_path / "a.log")):
+        raise OSError(number, os.strerror(number), name)
+    assert caught.value.code == 1
+    (line,) = (tmp_path / "a.log").read_text().splitlines()
+    assert line.startswith(f"error: {name or 'a file under /'}")
+    assert os.strerror(number) in line
+    assert cure in line
+
+
+def test_a_log_that_cannot_be_written_does_not_end_the_job(tiny_config):
+    with job(tiny_config.as_dict(), "/dev/full") as plan:
+        for _ in range(1000):
+            logging.getLogger("x").warning("words " * 100)
+            print("more", file=sys.stderr, flush=True)
+    assert plan.config.run == "tiny"

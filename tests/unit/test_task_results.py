@@ -43,7 +43,7 @@ def test_without_implants_every_task_has_the_accuracy_of_the_network_as_trained(
     np.testing.assert_array_equal(adapted["novel"], as_trained["novel"][:10])
 
 
-def test_results_are_current_only_for_their_settings_network_and_data(run):
+def test_results_are_current_only_for_their_settings_network_and_data(run, edit_record):
     job = run.evaluations[0]
     assert is_current(run, job)
     data = run.config.as_dict()
@@ -52,7 +52,7 @@ def test_results_are_current_only_for_their_settings_network_and_data(run):
         assert not is_current(other, other.evaluations[0]), change
     path = run.network_dir(job.network) / "model.json"
     text = path.read_text()
-    path.write_text(json.dumps(json.loads(text) | {"sha256": "0"}))
+    edit_record(path, sha256="0")
     assert not is_current(run, job)
     path.write_text(text)
     assert is_current(run, job)

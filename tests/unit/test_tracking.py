@@ -8,6 +8,7 @@ import pytest
 from fewshot import tracking
 from fewshot.config import parse
 from fewshot.errors import DataError
+from fewshot.files import write_record
 from fewshot.plan import Plan
 from fewshot.records import curve, flattened, network_run_key
 
@@ -29,11 +30,6 @@ CONFIG = {
 ORIGIN = {"git_revision": "abc", "device": "CPU", "versions": {"torch": "2"}}
 
 
-def _write_json(path, value):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value))
-
-
 @pytest.fixture
 def plan(tmp_path, monkeypatch):
     """A finished run's small files, in a working directory of its own."""
@@ -46,15 +42,17 @@ def plan(tmp_path, monkeypatch):
         "network": network.settings.as_dict(), "name": "dense", "seed": 0, "image_size": 32, "data_hash": "d", "iteration": 4,
         "validation": {"accuracy": 50.0, "ci95": 1.0, "iteration": 4}, "parameters": 10, "seconds": 2.5, **ORIGIN,
     }  # fmt: skip
-    _write_json(folder / "model.json", model)
+    folder.mkdir(parents=True)
     lines = [{"iteration": step, "loss": 1 / step, "accuracy": 10.0 * step} for step in (1, 2, 3, 4)]
     lines.append({"iteration": 4, "validation_accuracy": 50.0, "validation_ci95": 1.0})
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_record(folder / "model.json", model, ("metrics.jsonl",))
     (adaptation,) = plan.adaptations
     adapted = plan.adapted_dir(adaptation)
     told = {"settings": {"width": 16}, "tasks": 3, "seconds": 1.0, "loss_first": 2.0, "loss_last": 1.0, **ORIGIN}
-    _write_json(adapted / "adapt.json", told)
+    adapted.mkdir(parents=True)
     (adapted / "metrics.jsonl").write_text('{"epoch": 1, "loss": 2.0, "support_accuracy": 40.0}\n')
+    write_record(adapted / "adapt.json", told, ("metrics.jsonl",))
     for job in plan.evaluations:
         folder = plan.evaluation_dir(job)
         rows = []
@@ -67,7 +65,7 @@ def plan(tmp_path, monkeypatch):
             "dataset": "glyphs", "network_key": network.key, "seed": 0, "adaptation": job.adaptation, "way": 5, "queries": 30,
             "data_hash": "d", "settings": rows, **ORIGIN,
         }  # fmt: skip
-        _write_json(folder / "settings.json", settings)
+        write_record(folder / "settings.json", settings, [f"{setting.key}.parquet" for setting in job.settings])
     return plan
 
 
@@ -79,7 +77,7 @@ def _runs(uri=tracking.DEFAULT_URI):
     return client, {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
 
 
-def test_a_run_is_mirrored_once_and_replaced_only_where_its_files_changed(plan, tmp_path):
+def test_a_run_is_mirrored_once_and_replaced_only_where_its_files_changed(plan, tmp_path, edit_record):
     (network,) = plan.networks
     parent = tracking.init(plan)
     first = tracking.track(plan, network)
@@ -112,7 +110,7 @@ def test_a_run_is_mirrored_once_and_replaced_only_where_its_files_changed(plan, 
     assert tracking.track(plan, network) == first
 
     settings = plan.evaluation_dir(plan.evaluations[0]) / "settings.json"
-    settings.write_text(settings.read_text().replace('"abc"', '"def"'))
+    edit_record(settings, git_revision="def")
     second = tracking.track(plan, network)
     assert {name for name in first if first[name] != second[name]} == {as_trained}
     _, runs = _runs()
@@ -160,9 +158,12 @@ def test_a_damaged_curve_is_one_clear_line(tmp_path, text):
         list(curve(path, "iteration"))
 
 
-def test_a_damaged_table_is_one_clear_line(plan):
+def test_a_damaged_table_is_one_clear_line(plan, edit_record):
     job = plan.evaluations[0]
     (plan.evaluation_dir(job) / f"{job.settings[0].key}.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match=r"its hash is not the one in settings\.json"):
+        tracking.track(plan, job.network)
+    edit_record(plan.evaluation_dir(job) / "settings.json")
     with pytest.raises(DataError, match=r"not a table of per-task results") as error:
         tracking.track(plan, job.network)
     assert "\n" not in str(error.value)

@@ -5,7 +5,7 @@ A folder with
     labels.npy   int64, N class ids: base classes first (0..B-1), then val, then test
     classes.csv  label, name, part (base, val or test), images (their number)
     images.csv   file, label, held_out (0 or 1); row i is image i
-    meta.json    format, dataset, settings, archives, data_hash, image_size, mean, std, version, notes
+    meta.json    format, dataset, settings, archives, data_hash, image_size, mean, std, version, notes, hashes of the files
 It is written whole or not at all.
 """
 
@@ -25,9 +25,11 @@ import pandas as pd
 
 from fewshot import __version__
 from fewshot.errors import DataError
-from fewshot.files import replacing_folder
+from fewshot.files import read_record, replacing_folder, write_record
 
 FORMAT = 1
+TABLES = ("labels.npy", "classes.csv", "images.csv")
+"""The files of a store beside images.npy and meta.json."""
 PARTS = ("base", "val", "test")
 MEBIBYTE = 2**20
 CHUNK_BYTES = 64 * MEBIBYTE
@@ -95,25 +97,29 @@ class Store:
         return float(red), float(green), float(blue)
 
 
-def open_store(path: Path) -> Store:
-    """Open a store; images stay on disk until they are read.
+def open_store(path: Path, *, images: bool = True) -> Store:
+    """Open a store and check its files; images stay on disk until they are read.
+
+    Args:
+        path: the folder.
+        images: check images.npy too; False for what reads no pixels, which the size of the data set then does not slow.
 
     Raises:
         DataError: a file is missing or damaged, or the files do not fit together.
     """
     path = Path(path)
-    cure = "prepare the data set again (fewshot prepare)"
+    cure = "delete the folder and prepare the data set again (fewshot prepare)"
     if not path.is_dir():
         raise DataError(f"{path}: no image store here; {cure}")
     file = path
     try:
         file = path / "meta.json"
-        meta = json.loads(file.read_text())
+        meta = read_record(file, (*TABLES, *(("images.npy",) if images else ())), cure)
         if meta["format"] != FORMAT:
             raise DataError(f"{file}: store format {meta['format']}, this version reads {FORMAT}; {cure}")
         size, _ = int(meta["image_size"]), (str(meta["data_hash"]), [float(v) for v in (*meta["mean"], *meta["std"])])
         file = path / "images.npy"
-        images = np.load(file, mmap_mode="r", allow_pickle=False)
+        pixels = np.load(file, mmap_mode="r", allow_pickle=False)
         file = path / "labels.npy"
         labels = np.load(file, allow_pickle=False)
         file = path / "classes.csv"
@@ -128,7 +134,7 @@ def open_store(path: Path) -> Store:
         raise DataError(f"{file}: damaged ({' '.join(str(error).split())}); {cure}") from None
     places = [PARTS.index(part) if part in PARTS else -1 for part in parts]
     problems = {
-        "images.npy": images.dtype != np.uint8 or images.shape != (len(labels), size, size, 3),
+        "images.npy": pixels.dtype != np.uint8 or pixels.shape != (len(labels), size, size, 3),
         "labels.npy": labels.dtype != np.int64 or labels.ndim != 1 or not np.array_equal(labels, np.sort(labels)),
         "classes.csv": -1 in places or places != sorted(places) or not np.array_equal(ids, np.arange(len(classes))),
         "images.csv": not np.array_equal(table_labels, labels) or not np.isin(held_out, (0, 1)).all(),
@@ -142,7 +148,7 @@ def open_store(path: Path) -> Store:
     for name, wrong in problems.items():
         if wrong:
             raise DataError(f"{path / name}: does not fit the other files of the image store; {cure}")
-    return Store(path, images, labels, held_out.astype(bool), classes, meta)
+    return Store(path, pixels, labels, held_out.astype(bool), classes, meta)
 
 
 def write_store(
@@ -213,7 +219,7 @@ def write_store(
             "version": __version__,
             "notes": list(notes),
         }
-        (folder / "meta.json").write_text(json.dumps(meta, indent=2, ensure_ascii=False) + "\n")
+        write_record(folder / "meta.json", meta, (*TABLES, "images.npy"))
 
 
 def _write_images(

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from fewshot.config import AdaptationSettings, NetworkSettings
 from fewshot.data.store import open_store
 from fewshot.errors import DataError
-from fewshot.files import read_json
+from fewshot.files import read_record
 from fewshot.plan import AS_TRAINED, EvaluatedSetting, EvaluationJob, NetworkJob, Plan
 from fewshot.report.papers import Facts, backbone_name, deviations, method_name
 from fewshot.report.published import Number, Published
@@ -84,7 +84,7 @@ def read_network(plan: Plan, job: NetworkJob, store: StoreRecord) -> NetworkReco
     """
     folder = plan.network_dir(job)
     path = folder / "model.json"
-    info = read_json(path)
+    info = read_record(path, ("metrics.jsonl",), "train the network again")
     try:
         settings = NetworkSettings.model_validate(info["network"])
     except (KeyError, ValidationError):
@@ -110,7 +110,7 @@ def read_store(plan: Plan) -> StoreRecord:
     Raises:
         DataError: the store is missing or damaged.
     """
-    store = open_store(plan.store_dir)
+    store = open_store(plan.store_dir, images=False)
     counts = []
     for part in ("base", "held_out"):
         images = np.bincount(store.labels[store.rows(part)], minlength=store.num_base)[: store.num_base]
@@ -135,7 +135,7 @@ def read_settings(plan: Plan, store: StoreRecord) -> list[SettingRecord]:
 def _read_evaluation(plan: Plan, job: EvaluationJob, store: StoreRecord) -> list[SettingRecord]:
     folder = plan.evaluation_dir(job)
     path = folder / "settings.json"
-    info = read_json(path)
+    info = read_record(path, cure="run this evaluation again")
     network = read_network(plan, job.network, store)
     adaptation = None if job.adaptation == AS_TRAINED else plan.config.stage2[job.adaptation]
     records = []
@@ -147,7 +147,9 @@ def _read_evaluation(plan: Plan, job: EvaluationJob, store: StoreRecord) -> list
             other = _difference(plan, job, evaluated, info, network, store)
             if other:
                 raise DataError(f"{folder}: evaluated with other settings ({other}); evaluate again")
-            accuracies = _read_tasks(folder / f"{evaluated.key}.parquet", evaluated)
+            table = f"{evaluated.key}.parquet"
+            read_record(path, (table,), "run this evaluation again")
+            accuracies = _read_tasks(folder / table, evaluated)
             episodes = str(info["episodes"][str(evaluated.shot)])
             run_key = str(written[evaluated.key]["run_key"])
             way, queries = int(info["way"]), int(info["queries"])

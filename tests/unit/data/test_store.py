@@ -150,7 +150,7 @@ def test_left_overs_of_a_killed_process_are_swept_and_those_in_use_are_not(tmp_p
 
 
 def test_open_store_missing(tmp_path):
-    with pytest.raises(DataError, match=r"no image store here; prepare"):
+    with pytest.raises(DataError, match=r"no image store here; delete the folder and prepare"):
         open_store(tmp_path / "nothing")
 
 
@@ -180,13 +180,19 @@ def test_open_store_damaged(tmp_path, name, harm):
         ("meta.json", '"format": 1', '"format": 99'),
     ],
 )
-def test_open_store_inconsistent(tmp_path, name, old, new):
+def test_open_store_inconsistent(tmp_path, edit_record, name, old, new):
     write(tmp_path / "store")
     file = tmp_path / "store" / name
     text = file.read_text()
     assert old in text
     file.write_text(text.replace(old, new))
-    with pytest.raises(DataError, match="store"):
+    with pytest.raises(DataError, match="damaged"):  # by the hash
+        open_store(tmp_path / "store")
+    if name == "meta.json":
+        edit_record(file, **{key: json.loads(file.read_text())[key] for key in ("format", "image_size")})
+    else:
+        edit_record(tmp_path / "store/meta.json")
+    with pytest.raises(DataError, match="store"):  # by the content
         open_store(tmp_path / "store")
 
 

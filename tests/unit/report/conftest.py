@@ -12,6 +12,7 @@ import pytest
 
 from fewshot.config import parse
 from fewshot.data.store import open_store, write_store
+from fewshot.files import write_record
 from fewshot.plan import EvaluationJob, NetworkJob, Plan
 
 PUBLISHED = Path(__file__).parents[3] / "config" / "published.csv"
@@ -66,7 +67,6 @@ def write_network(folder: Path, job: NetworkJob, data_hash: str) -> None:
         "validation": {"accuracy": 51.25, "ci95": 0.5, "iteration": 400}, "device": "CPU (made up, 2 cores)", "seconds": 61.7,
         "data_hash": data_hash, "sha256": f"weights-of-{job.key}-{job.seed}",
     }  # fmt: skip
-    (folder / "model.json").write_text(json.dumps(info))
     rng = np.random.default_rng(zlib.crc32(job.name.encode()))
     lines: list[dict[str, float]] = []
     for i in range(50, 601, 50):
@@ -84,6 +84,7 @@ def write_network(folder: Path, job: NetworkJob, data_hash: str) -> None:
         if i % 200 == 0:
             lines.append({"iteration": i, "validation_accuracy": 40 + i / 50 + rng.uniform(0, 4), "validation_ci95": 0.8})
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_record(folder / "model.json", info, ("metrics.jsonl",))
 
 
 def write_evaluation(plan: Plan, job: EvaluationJob, data_hash: str) -> None:
@@ -107,7 +108,7 @@ def write_evaluation(plan: Plan, job: EvaluationJob, data_hash: str) -> None:
         "episodes": {str(shot): f"tasks-of-{shot}" for shot in job.shots}, "data_hash": data_hash,
         "network_key": job.network.key, "model_sha256": f"weights-of-{job.network.key}-{job.network.seed}",
     }  # fmt: skip
-    (folder / "settings.json").write_text(json.dumps(info))
+    write_record(folder / "settings.json", info, [f"{setting.key}.parquet" for setting in job.settings])
 
 
 def write_images(plan: Plan) -> str:

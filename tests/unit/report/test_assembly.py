@@ -77,10 +77,10 @@ def test_paired(made_run: Make) -> None:
     assert gain["excludes_zero"] == ("yes" if abs(gain["difference"]) > gain["ci95"] else "no")
 
 
-def test_different_tasks_are_not_paired(made_run: Make) -> None:
+def test_different_tasks_are_not_paired(made_run: Make, edit_record: Callable[..., None]) -> None:
     plan = made_run()
     path = plan.evaluation_dir(plan.evaluation(plan.network("r12-gap", 0), "as-trained")) / "settings.json"
-    path.write_text(path.read_text().replace("tasks-of-5", "other-tasks"))
+    edit_record(path, episodes=json.loads(path.read_text().replace("tasks-of-5", "other-tasks"))["episodes"])
     assemble(plan)
     table = pd.read_csv(plan.results / "paired.csv")
     five = table[table["shot"] == 5]
@@ -129,12 +129,12 @@ def test_networks_show_their_learned_scale(made_run: Make) -> None:
     assert list(table["scale"]) == [14.0] * 3  # 10 + 400 / 100 at the kept iteration, 400 of 600
 
 
-def test_results_of_other_settings_leave_the_old_report(made_run: Make) -> None:
+def test_results_of_other_settings_leave_the_old_report(made_run: Make, edit_record: Callable[..., None]) -> None:
     plan = made_run()
     assemble(plan)
     before = files(plan.results)
     path = plan.evaluation_dir(plan.evaluations[-1]) / "settings.json"
-    path.write_text(path.read_text().replace('"tasks": 20', '"tasks": 21'))
+    edit_record(path, settings=json.loads(path.read_text().replace('"tasks": 20', '"tasks": 21'))["settings"])
     with pytest.raises(DataError, match="evaluated with other settings"):
         assemble(plan)
     assert files(plan.results) == before

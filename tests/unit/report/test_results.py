@@ -2,8 +2,6 @@
 
 import json
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -22,6 +20,7 @@ from fewshot.report.results import (
 )
 
 Make = Callable[..., Plan]
+Edit = Callable[..., None]
 
 
 def test_store_counts(made_run: Make) -> None:
@@ -58,7 +57,7 @@ def test_numbers_on_validation_classes_have_no_published_counterpart(made_run: M
     assert "tasks drawn from the validation classes instead of the test classes" in rows[0].deviations
 
 
-def _corrupt(plan: Plan, what: str) -> None:
+def _corrupt(plan: Plan, what: str, edit_record: Edit) -> None:  # noqa: PLR0912
     folder = plan.evaluation_dir(plan.evaluations[0])
     parquet = folder / f"{plan.evaluations[0].settings[0].key}.parquet"
     table = pd.read_parquet(parquet)
@@ -67,14 +66,16 @@ def _corrupt(plan: Plan, what: str) -> None:
     elif what == "no json":
         (folder / "settings.json").write_text("{")
     elif what == "no run key":
-        info = json.loads((folder / "settings.json").read_text())
-        del info["settings"][0]["run_key"]
-        (folder / "settings.json").write_text(json.dumps(info))
+        first, *rest = json.loads((folder / "settings.json").read_text())["settings"]
+        del first["run_key"]
+        edit_record(folder / "settings.json", settings=[first, *rest])
     elif what == "no setting":
         info = json.loads((folder / "settings.json").read_text())
-        (folder / "settings.json").write_text(json.dumps({**info, "settings": info["settings"][1:]}))
+        edit_record(folder / "settings.json", settings=info["settings"][1:])
     elif what == "no parquet":
         parquet.unlink()
+    elif what == "flipped":
+        table.assign(novel=table["novel"] + (table.index == 3)).to_parquet(parquet)
     elif what == "not parquet":
         parquet.write_bytes(b"nothing")
     elif what == "no column":
@@ -85,8 +86,10 @@ def _corrupt(plan: Plan, what: str) -> None:
         table.assign(novel=table["novel"] * 100).to_parquet(parquet)
     elif what == "no network":
         (plan.network_dir(plan.evaluations[0].network) / "model.json").unlink()
-    else:
-        (plan.network_dir(plan.evaluations[0].network) / "model.json").write_text("{}")
+    elif what == "other network":
+        edit_record(plan.network_dir(plan.evaluations[0].network) / "model.json", network={})
+    if what in ("not parquet", "no column", "fewer tasks", "not percent"):  # what was written so, and not damaged since
+        edit_record(folder / "settings.json")
 
 
 @pytest.mark.parametrize(
@@ -97,6 +100,7 @@ def _corrupt(plan: Plan, what: str) -> None:
         ("no run key", "settings.json: damaged"),
         ("no setting", "has no setting 1shot-gap-gap"),
         ("no parquet", "1shot-gap-gap.parquet: missing"),
+        ("flipped", r"1shot-gap-gap.parquet: damaged \(its hash is not the one in settings.json\)"),
         ("not parquet", "not a readable parquet file"),
         ("no column", "has no column novel"),
         ("fewer tasks", "holds 39 tasks, not the first 40"),
@@ -105,16 +109,12 @@ def _corrupt(plan: Plan, what: str) -> None:
         ("other network", "no network settings"),
     ],
 )
-def test_damaged_input_is_one_line(made_run: Make, what: str, words: str) -> None:
+def test_damaged_input_is_one_line(made_run: Make, edit_record: Edit, what: str, words: str) -> None:
     plan = made_run()
-    _corrupt(plan, what)
+    _corrupt(plan, what, edit_record)
     with pytest.raises(DataError, match=words) as caught:
         read_settings(plan, read_store(plan))
     assert "\n" not in str(caught.value)
-
-
-def _change(path: Path, **values: Any) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
 
 @pytest.mark.parametrize(
@@ -125,18 +125,20 @@ def _change(path: Path, **values: Any) -> None:
         ({"data_hash": "other"}, "other images"),
     ],
 )
-def test_results_of_another_network_or_other_images_are_refused(made_run: Make, values: dict[str, str], words: str) -> None:
+def test_results_of_another_network_or_other_images_are_refused(
+    made_run: Make, edit_record: Edit, values: dict[str, str], words: str
+) -> None:
     plan = made_run()
     folder = plan.evaluation_dir(plan.evaluations[0])
-    _change(folder / "settings.json", **values)
+    edit_record(folder / "settings.json", **values)
     with pytest.raises(DataError) as caught:
         read_settings(plan, read_store(plan))
     assert str(caught.value) == f"{folder}: evaluated with other settings ({words}); evaluate again"
 
 
-def test_a_network_trained_anew_asks_for_a_new_evaluation(made_run: Make) -> None:
+def test_a_network_trained_anew_asks_for_a_new_evaluation(made_run: Make, edit_record: Edit) -> None:
     plan = made_run()
-    _change(plan.network_dir(plan.networks[0]) / "model.json", sha256="other")
+    edit_record(plan.network_dir(plan.networks[0]) / "model.json", sha256="other")
     with pytest.raises(DataError, match="another training of small-gap"):
         read_settings(plan, read_store(plan))
 
@@ -157,19 +159,19 @@ def test_results_of_an_earlier_config_are_refused(made_run: Make, part: str) -> 
         read_settings(changed, read_store(changed))
 
 
-def test_results_without_an_identity_are_refused(made_run: Make) -> None:
+def test_results_without_an_identity_are_refused(made_run: Make, edit_record: Edit) -> None:
     plan = made_run()
     path = plan.evaluation_dir(plan.evaluations[0]) / "settings.json"
     settings = [{k: v for k, v in record.items() if k != "identity"} for record in json.loads(path.read_text())["settings"]]
-    _change(path, settings=settings)
+    edit_record(path, settings=settings)
     with pytest.raises(DataError, match="evaluate again"):
         read_settings(plan, read_store(plan))
 
 
-def test_a_network_of_other_images_is_refused(made_run: Make) -> None:
+def test_a_network_of_other_images_is_refused(made_run: Make, edit_record: Edit) -> None:
     plan = made_run()
     folder = plan.network_dir(plan.networks[1])
-    _change(folder / "model.json", data_hash="other")
+    edit_record(folder / "model.json", data_hash="other")
     with pytest.raises(DataError, match="trained on other images") as caught:
         read_network(plan, plan.networks[1], read_store(plan))
     assert str(caught.value).startswith(f"{folder}: ")
@@ -186,20 +188,20 @@ def test_a_network_of_other_images_is_refused(made_run: Make) -> None:
     ],
 )  # fmt: skip
 def test_the_learned_scale_is_that_of_the_kept_iteration(
-    made_run: Make, iteration: int, lines: list[dict[str, float]], scale: float | None
+    made_run: Make, edit_record: Edit, iteration: int, lines: list[dict[str, float]], scale: float | None
 ) -> None:
     plan = made_run()
     folder = plan.network_dir(plan.networks[0])
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    _change(folder / "model.json", iteration=iteration)
+    edit_record(folder / "model.json", iteration=iteration)
     assert read_network(plan, plan.networks[0], read_store(plan)).scale == scale
 
 
-def test_a_linear_classifier_has_no_scale(made_run: Make) -> None:
+def test_a_linear_classifier_has_no_scale(made_run: Make, edit_record: Edit) -> None:
     plan = made_run()
     path = plan.network_dir(plan.networks[0]) / "model.json"
     network = json.loads(path.read_text())["network"]
-    _change(path, network={**network, "classifier": {**network["classifier"], "kind": "linear"}})
+    edit_record(path, network={**network, "classifier": {**network["classifier"], "kind": "linear"}})
     assert read_network(plan, plan.networks[0], read_store(plan)).scale is None
 
 
