@@ -15,6 +15,13 @@ from fewshot.config.datasets import (
     MiniImageNetSettings,
     OmniglotSettings,
 )
+from fewshot.config.episodic import (
+    CosineDistanceSettings,
+    DistanceSettings,
+    EpisodicSettings,
+    LeakySquaredEuclideanSettings,
+    SquaredEuclideanSettings,
+)
 from fewshot.config.evaluation import (
     ActivationMapSettings,
     AdaptationSettings,
@@ -55,9 +62,12 @@ __all__ = [
     "ClassificationSettings",
     "ClassifierSettings",
     "Conv64Settings",
+    "CosineDistanceSettings",
     "CubSettings",
     "DatasetSettings",
+    "DistanceSettings",
     "DistillationSettings",
+    "EpisodicSettings",
     "EvaluatedSettings",
     "EvaluationSettings",
     "Fc100Settings",
@@ -65,6 +75,7 @@ __all__ = [
     "GlobalPooling",
     "GlyphsSettings",
     "ImplantingSettings",
+    "LeakySquaredEuclideanSettings",
     "MiniImageNetSettings",
     "Name",
     "NetworkSettings",
@@ -79,6 +90,7 @@ __all__ = [
     "ScheduleSettings",
     "Settings",
     "Share",
+    "SquaredEuclideanSettings",
     "Stage1Settings",
     "TrainingSettings",
     "ValidationSettings",
