@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import yaml
 
 from fewshot import __version__, stages
 from fewshot.config import load, schema
@@ -125,6 +126,13 @@ def run(config: Config, threads: Threads = None) -> None:
     for arrow in (train, extract, adapt, evaluate):
         arrow(config, threads=threads)
     assemble(config)
+
+
+@app.command()
+def settings(config: Config) -> None:
+    """Print a run's settings whole: what its file extends and every default spelled out."""
+    with user_errors():
+        typer.echo(yaml.safe_dump(load(config).as_dict(), sort_keys=False, allow_unicode=True), nl=False)
 
 
 @app.command(name="schema")

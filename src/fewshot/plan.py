@@ -116,6 +116,7 @@ class Plan:
         return EpisodeJob(settings.way, shot, settings.queries, settings.tasks, settings.part, settings.seed)
 
     def _networks(self) -> tuple[NetworkJob, ...]:
+        """The networks that a test or the activation maps name, and their teachers; others that the config has are not trained."""
         found: dict[tuple[str, int], NetworkJob] = {}
         for name, settings in self.config.stage1.networks.items():
             for seed in self.config.seeds:
@@ -124,7 +125,12 @@ class Plan:
                 # A student is another one when its teacher is.
                 key = content_hash([settings.identity(), teacher.key])[:10] if teacher else settings.key()
                 found[name, seed] = NetworkJob(name, f"{name}-{key}", seed, settings, teacher)
-        return tuple(found.values())
+        maps = self.config.activation_maps
+        used = {name for test in self.config.evaluation.tests for name in test.networks} | set(maps.networks if maps else ())
+        for job in reversed(found.values()):  # a teacher stands before its students
+            if job.name in used and job.teacher is not None:
+                used.add(job.teacher.name)
+        return tuple(job for job in found.values() if job.name in used)
 
     def _evaluations(self) -> tuple[EvaluationJob, ...]:
         evaluation = self.config.evaluation
@@ -135,7 +141,8 @@ class Plan:
                 for shot in test.shots or evaluation.shots:
                     for pair in test.poolings:
                         support, query = cast(tuple[GlobalPooling, Pooling], tuple(pair.split("/")))
-                        setting = EvaluatedSetting(shot, test.tasks or evaluation.tasks, support, query, test.populations)
+                        tasks = min(test.tasks or evaluation.tasks, evaluation.tasks)
+                        setting = EvaluatedSetting(shot, tasks, support, query, test.populations)
                         known = rows.get(setting.key)
                         if known is not None:  # two blocks name the same setting: one row with all their populations
                             populations = tuple(dict.fromkeys(known.populations + test.populations))
@@ -179,9 +186,10 @@ class Plan:
         """
         found = tuple(job for job in self.networks if name in (None, job.name) and seed in (None, job.seed))
         if not found:
+            names = ", ".join(dict.fromkeys(job.name for job in self.networks))
             raise ConfigError(
-                f"no network {name!r} with seed {seed} in run {self.config.run}; it has the networks "
-                f"{', '.join(self.config.stage1.networks)} and the seeds {', '.join(map(str, self.config.seeds))}"
+                f"no network {name!r} with seed {seed} in run {self.config.run}; it has the networks {names} "
+                f"and the seeds {', '.join(map(str, self.config.seeds))}"
             )
         return found
 

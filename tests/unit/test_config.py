@@ -3,10 +3,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewshot.config import load, merge, parse
+from fewshot.config import load, merge, parse, read
 from fewshot.errors import ConfigError
 from fewshot.plan import Plan
 
@@ -67,7 +68,6 @@ BAD = [
     ("evaluation.tests.0.networks", ["gpa"], r"names the network 'gpa'; stage1\.networks has gap, dense"),
     ("evaluation.tests.0.poolings", ["dense/gap"], r"poolings"),
     ("evaluation.tests.0.shots", [3], r"asks for shots \[3\]; add them to evaluation\.shots"),
-    ("evaluation.tests.0.tasks", 99_999, "asks for 99999 tasks"),
     ("evaluation.tests.0", {"networks": ["dense"], "adaptation": "x", "shots": [5]}, "stage2 has implants"),
     ("evaluation.tests.0", {"networks": ["dense"], "adaptation": "implants"}, "at least two support images"),
     ("evaluation.tests.0", {"networks": ["gap"], "adaptation": "implants", "shots": [5]}, "is a c128f"),
@@ -106,6 +106,66 @@ def test_files_that_are_missing_or_not_yaml_are_named(tmp_path):
         (tmp_path / "y.yaml").write_text(text)
         with pytest.raises(ConfigError, match=r"y\.yaml"):
             load(tmp_path / "y.yaml")
+
+
+def written(folder, **files):
+    for name, data in files.items():
+        (folder / f"{name}.yaml").parent.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(data))
+    return folder
+
+
+def test_a_file_lies_over_those_it_extends_the_later_over_the_earlier(tmp_path):
+    written(
+        tmp_path,
+        whole={**GOOD, "notes": ["one", "two"]},
+        short={"stage1": {"training": {"iterations": 3}}, "evaluation": {"tasks": 20}},
+        child={"extends": ["whole.yaml", "short.yaml"], "run": "child", "notes": ["three"], "evaluation": {"tasks": 30}},
+        grandchild={"extends": "child.yaml", "run": "grandchild", "stage1": {"training": {"optimizer": {"lr": 0.7}}}},
+    )
+    child, grandchild = load(tmp_path / "child.yaml"), load(tmp_path / "grandchild.yaml")
+    assert (child.run, grandchild.run) == ("child", "grandchild")
+    assert child.notes == grandchild.notes == ("three",), "lists are replaced whole"
+    assert child.evaluation.tasks == grandchild.evaluation.tasks == 30
+    trainings = [config.stage1.networks["gap"].training for config in (child, grandchild)]
+    assert [training.iterations for training in trainings] == [3, 3]
+    assert [(training.optimizer.lr, training.optimizer.momentum) for training in trainings] == [(0.2, 0.5), (0.7, 0.5)]
+    assert read(tmp_path / "whole.yaml", over={"device": "cpu"}) == {**GOOD, "notes": ["one", "two"], "device": "cpu"}
+
+
+def test_a_name_of_a_run_is_not_handed_on(tmp_path):
+    written(tmp_path, whole=GOOD, child={"extends": "whole.yaml"})
+    with pytest.raises(ConfigError, match="run: "):
+        load(tmp_path / "child.yaml")
+    assert parse(read(tmp_path / "child.yaml", over={"run": "named"})).run == "named"
+
+
+@pytest.mark.parametrize(
+    ("extends", "message"),
+    [
+        ("nothing.yaml", r"^\S*a\.yaml: extends \S*nothing\.yaml, which is no file; name one beside it$"),
+        ("", r"a\.yaml: extends \S+, which is no file"),
+        ("a.yaml", r"^\S*a\.yaml: extends a\.yaml, which leads back to itself; take the key out of one of them$"),
+        (["whole.yaml", "sub/b.yaml"], r"b\.yaml: extends \.\./a\.yaml, which leads back to itself"),
+        ({"file": "whole.yaml"}, "extends names a file beside it, or a list of them"),
+        (["whole.yaml", 1], "extends names a file beside it, or a list of them"),
+        (None, "extends names a file beside it, or a list of them"),
+    ],
+)
+def test_a_file_that_is_extended_must_be_there_and_not_lead_back(tmp_path, extends, message):
+    written(tmp_path, **{"whole": GOOD, "a": {"extends": extends, "run": "a"}, "sub/b": {"extends": "../a.yaml"}})
+    with pytest.raises(ConfigError, match=message) as caught:
+        load(tmp_path / "a.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_may_be_extended_on_two_ways(tmp_path):
+    written(
+        tmp_path, whole=GOOD, b={"extends": "whole.yaml", "device": "cpu"}, c={"extends": "whole.yaml", "seeds": [3]},
+        d={"extends": ["b.yaml", "c.yaml"], "run": "d"},
+    )  # fmt: skip
+    config = load(tmp_path / "d.yaml")
+    assert (config.device, config.seeds) == ("cpu", (3,))
 
 
 def test_keys_tell_settings_apart_but_not_how_often_they_report():

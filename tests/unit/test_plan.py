@@ -2,7 +2,7 @@ import copy
 
 import pytest
 
-from fewshot.config import parse
+from fewshot.config import ActivationMapSettings, parse
 from fewshot.errors import ConfigError
 from fewshot.plan import AS_TRAINED, Plan
 
@@ -26,11 +26,27 @@ def test_a_setting_named_twice_is_evaluated_once_for_all_its_populations(tiny_co
     assert plan.evaluations[0].settings[0].populations == ("novel", "base", "both")
 
 
+def test_a_test_has_at_most_the_tasks_that_are_drawn(tiny_config):
+    few = tiny_config.model_copy(update={"evaluation": tiny_config.evaluation.model_copy(update={"tasks": 7})})
+    plan = Plan(few)
+    assert {setting.tasks for job in plan.evaluations for setting in job.settings} == {7}
+    assert plan.adaptations[0].tasks == 7
+
+
 def test_every_seed_is_a_job_of_its_own(tiny_config):
     plan = Plan(tiny_config.model_copy(update={"seeds": (0, 5)}))
     assert len(plan.networks) == 4
     assert len({plan.network_dir(job) for job in plan.networks}) == 4
     assert len({plan.evaluation_dir(job) for job in plan.evaluations}) == 6
+
+
+def test_a_network_that_nothing_names_is_not_trained(tiny_config):
+    tests = tiny_config.evaluation.tests[:1]
+    alone = tiny_config.model_copy(update={"evaluation": tiny_config.evaluation.model_copy(update={"tests": tests})})
+    assert [job.name for job in Plan(alone).networks] == ["c128f-gap"]
+    maps = ActivationMapSettings(networks=("c128f-gap", "resnet12-dense"))
+    mapped = alone.model_copy(update={"activation_maps": maps})
+    assert [job.name for job in Plan(mapped).networks] == ["c128f-gap", "resnet12-dense"]
 
 
 def test_paths_of_different_settings_differ_and_those_of_equal_ones_are_shared_by_runs(tiny_config):
@@ -79,6 +95,7 @@ def distilled(tiny_config, **teacher_training):
     student = copy.deepcopy(networks["resnet12-dense"])
     student["training"]["objective"] = {"distillation": {"teacher": "resnet12-dense"}}
     networks["student"] = student
+    data["evaluation"]["tests"].append({"networks": ["student"]})
     return Plan(parse(data | {"seeds": [0, 1]}))
 
 
@@ -88,3 +105,10 @@ def test_a_student_learns_from_the_teacher_of_its_seed_and_is_another_when_that_
     assert student.teacher == plan.network("resnet12-dense", 1)
     assert student.key != distilled(tiny_config, batch_size=9).network("student", 1).key
     assert plan.network("resnet12-dense", 0).teacher is None
+
+
+def test_a_teacher_that_no_test_names_is_trained_for_its_students(tiny_config):
+    config = distilled(tiny_config).config
+    evaluation = config.evaluation.model_copy(update={"tests": config.evaluation.tests[-1:]})
+    plan = Plan(config.model_copy(update={"evaluation": evaluation}))
+    assert list(dict.fromkeys(job.name for job in plan.networks)) == ["resnet12-dense", "student"]

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 import yaml
 
-from fewshot.config import RunConfig, load, schema
+from fewshot.config import RunConfig, load, read, schema
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -25,8 +25,8 @@ def test_the_schema_is_that_of_the_settings():
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_configs_agree_with_schema_and_settings(path):
-    jsonschema.validate(yaml.safe_load(path.read_text()), json.loads(schema()))
-    load(path)
+    jsonschema.validate(read(path), json.loads(schema()))
+    assert path.stem in (load(path).run, "config")
 
 
 def test_every_line_of_the_default_config_stands_under_a_comment():

@@ -4,6 +4,7 @@ import os
 import re
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from PIL import Image
 from fewshot.config import load
 from fewshot.plan import Plan
 
-RUNS = ("fc100", "cifar_fs", "miniimagenet", "cub", "omniglot", "folder")
+ROOT = Path(__file__).parents[2]
+TABLES = sorted(path.stem for path in (ROOT / "config" / "runs").glob("000_table*.yaml") if "_cpu" not in path.stem)
+RUNS = ("fc100", "cifar_fs", "miniimagenet", "cub", "omniglot", "folder", *TABLES)
 
 
 def _planned(output: str) -> dict[str, int]:
@@ -80,6 +83,22 @@ def test_a_changed_folder_makes_the_store_again_and_a_missing_one_does_not(snake
     assert planned() == 1
     images.rename(tmp_path / "elsewhere")
     assert planned() == 0
+
+
+def test_what_a_file_extends_lies_under_it_and_single_keys_over_it(snakemake, root, tmp_path):
+    file = tmp_path / "mine.yaml"
+    runs = root / "config" / "runs"
+    file.write_text(f"extends: [{runs}/000_table4_methods.yaml, {root}/config/lengths/cpu.yaml]\nrun: mine\nseeds: [3]\n")
+    done = snakemake("--dry-run", "--quiet", "host", "--configfile", str(file), "--config", "seeds=[3,4]")
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    assert "results/mine/evaluations/resnet12-dense/implants/seed4" in said
+    assert "5shot-30queries-200tasks" in said
+    assert _planned(said)["train"] == 3 * 2
+    file.write_text("extends: nothing.yaml\nrun: mine\n")
+    done = snakemake("--dry-run", "--configfile", str(file))
+    assert done.returncode != 0
+    assert re.search(r"mine\.yaml: extends \S+nothing\.yaml, which is no file; name one beside it", done.stdout + done.stderr)
 
 
 def test_without_tracking_no_mlflow_job_is_planned(snakemake):

@@ -42,6 +42,10 @@ def in_one_line(function):
 
 
 try:
+    # What a run file extends is laid under it; the jobs get the whole, in the dictionary that Snakemake hands on.
+    settings = run_config.read(*map(Path, workflow.configfiles), over=workflow.config_settings.config)
+    config.clear()
+    config.update(settings)
     PLAN = Plan(run_config.parse(config))
 except ConfigError as error:
     raise WorkflowError(str(error)) from None

@@ -49,7 +49,7 @@ from fewshot.config.networks import (
     ValidationSettings,
     Widths,
 )
-from fewshot.config.run import RunConfig, load, parse, schema
+from fewshot.config.run import RunConfig, load, parse, read, schema
 
 __all__ = [
     "ActivationMapSettings",
@@ -99,5 +99,6 @@ __all__ = [
     "load",
     "merge",
     "parse",
+    "read",
     "schema",
 ]

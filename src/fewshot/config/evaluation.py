@@ -48,7 +48,7 @@ class EvaluatedSettings(Settings):
     shots: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] | None = None
     """None: the evaluation's shots."""
     tasks: Annotated[int, Field(ge=1)] | None = None
-    """None: the evaluation's tasks. Fewer tasks are the first of the same tasks, so that differences stay paired."""
+    """At most so many tasks (none: all of the evaluation's): the first of the same tasks, so that differences stay paired."""
 
 
 class EvaluationSettings(Settings):

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from fewshot.config.base import Name, Settings
+from fewshot.config.base import Name, Settings, merge
 from fewshot.config.datasets import CubSettings, DatasetSettings
 from fewshot.config.evaluation import ActivationMapSettings, AdaptationSettings, EvaluatedSettings, EvaluationSettings
 from fewshot.config.networks import Stage1Settings
@@ -86,8 +86,6 @@ class RunConfig(Settings):
         missing = sorted(set(test.shots or ()) - set(self.evaluation.shots))
         if missing:
             raise ValueError(f"evaluation.tests asks for shots {missing}; add them to evaluation.shots")
-        if (test.tasks or 1) > self.evaluation.tasks:
-            raise ValueError(f"a test asks for {test.tasks} tasks; evaluation.tasks draws only {self.evaluation.tasks}")
         if set(test.populations) & {"base", "both"}:
             if self.dataset.held_out == 0:
                 raise ValueError("populations base and both need held-out base images: set dataset.held_out above 0")
@@ -136,20 +134,59 @@ def parse(data: Mapping[str, Any]) -> RunConfig:
 
 
 def load(path: Path) -> RunConfig:
-    """Read a run's YAML file.
+    """Read a run's YAML file, and the files that it extends.
 
     Raises:
-        ConfigError: the file is missing, is not YAML, or holds settings that are refused.
+        ConfigError: a file is missing, is not YAML, extends itself, or holds settings that are refused.
     """
+    return parse(read(path))
+
+
+def read(*paths: Path, over: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The mapping that some run files make, later over earlier, and `over` over all; each with what it extends under it.
+
+    A file's key `extends` names one file, or a list of files, beside it. They are laid under its own keys with `merge`, later
+    over earlier; the key `run` is not handed on, so that two runs never share a folder of results by oversight.
+
+    Raises:
+        ConfigError: a file is missing, is not YAML, or extends itself.
+    """
+    merged: dict[str, Any] = {}
+    for path in paths:
+        merged = merge(merged, _extended(path, ()))
+    return merge(merged, over or {})
+
+
+def _extended(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    """A file's mapping over those of the files that it extends; `above`: the files that led here."""
+    own = _mapping(path, above)
+    names = own.pop("extends", [])
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{path}: extends names a file beside it, or a list of them, not {names!r}")
+    chain = (*above, path.resolve())
+    under: dict[str, Any] = {}
+    for name in names:
+        base = path.parent / name
+        if base.resolve() in chain:
+            raise ConfigError(f"{path}: extends {name}, which leads back to itself; take the key out of one of them")
+        under = merge(under, _extended(base, chain))
+    under.pop("run", None)
+    return merge(under, own)
+
+
+def _mapping(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     try:
         data = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
+        if above:
+            raise ConfigError(f"{above[-1]}: extends {path}, which is no file; name one beside it") from None
         raise ConfigError(f"{path}: no such config file; config/runs/ holds the known runs") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: a config file is a mapping of keys to values")
-    return parse(data)
+    return data
 
 
 def schema() -> str:
