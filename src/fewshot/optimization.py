@@ -21,6 +21,8 @@ def learning_rate_factor(schedule: ScheduleSettings, iteration: int, iterations:
         return warm * 0.5 * (1 + math.cos(math.pi * progress))
     if schedule.kind == "constant":
         return warm
+    if schedule.kind == "exponential":
+        return warm * float(schedule.decay ** (iteration // schedule.decay_every))
     passed = sum(progress >= milestone for milestone in schedule.milestones)
     return warm * (1.0, *schedule.factors)[passed]
 

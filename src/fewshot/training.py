@@ -186,6 +186,8 @@ def prepare(
     settings = job.settings.training
     torch.manual_seed(job.seed)
     network = Network(job.settings, store.num_base, store.image_size, store.mean, store.std)
+    network.load_pretrained()
+    factor = settings.optimizer.head_factor
     return Trainer(
         network,
         Classification(settings.objective, network.feature_shape[0], job.seed, teacher[0] if teacher else None),
@@ -197,6 +199,7 @@ def prepare(
         seed=job.seed,
         state=State(state_path, training_identity(store, job, teacher[1] if teacher else None)),
         validate=Validation(store, settings.validation, job.seed) if settings.validation.every else None,
+        factors={network.embedding: factor, network.classifier: factor},
     )
 
 
@@ -237,7 +240,8 @@ def train(
 
 def training_identity(store: Store, job: NetworkJob, teacher: str | None = None) -> str:
     """What a training is: settings, seed, data, code, and the hash of the network it learns from."""
-    code = provenance.source_hash("fewshot.training", without=("fewshot.evaluation", "fewshot.features"))
+    used = "fewshot.training", job.settings.backbone.module
+    code = provenance.source_hash(*used, without=("fewshot.evaluation", "fewshot.features"))
     return f"{job.key}/seed{job.seed}/{store.data_hash}/{code}/{teacher}"
 
 
@@ -260,7 +264,8 @@ def write_outputs(store: Store, job: NetworkJob, trainer: Trainer, folder: Path,
             "teacher": {"name": job.teacher.name, "sha256": teacher} if job.teacher else None,
             "iteration": progress.best_iteration if keep == "best" else progress.iteration,
             "iterations": settings.iterations, "kept": keep, "validation": validation,
-            "parameters": parameter_count(network.backbone), "feature_shape": list(network.feature_shape),
+            "parameters": parameter_count(network.backbone) + parameter_count(network.embedding),
+            "feature_shape": list(network.feature_shape),
             "precision": "bfloat16" if trainer.bfloat16 else "float32",
             "device": provenance.device_words(trainer.device), "threads": torch.get_num_threads(),
             "seconds": round(progress.seconds, 1), "git_revision": provenance.git_revision(),

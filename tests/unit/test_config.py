@@ -185,6 +185,17 @@ def test_a_field_that_came_later_leaves_the_keys_of_those_before_as_they_were():
 
 
 @pytest.mark.parametrize(
+    ("path", "value"),
+    [("embedding", 64), ("training.optimizer.head_factor", 10.0), ("training.schedule.decay", 0.5)],
+)
+def test_a_field_that_came_later_counts_once_it_is_used(path, value):
+    before = parse(GOOD).stage1.networks["gap"]
+    network = parse(changed(f"stage1.networks.gap.{path}", value)).stage1.networks["gap"]
+    assert network.key() != before.key()
+    assert network.identity() != before.identity()
+
+
+@pytest.mark.parametrize(
     ("run", "store", "networks"),
     [
         ("fc100_cpu", "fc100-32px-53b53bc111", ["ce6181b1c3", "80d023f718", "f20a7d8ef5"]),

@@ -18,6 +18,13 @@ def test_cosine_constant_and_warmup():
     assert [learning_rate_factor(constant, t, 100) for t in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
 
 
+def test_exponential_decay_is_the_papers():
+    """Paper 001: x0.94 every four epochs; here of 25 iterations each."""
+    schedule = ScheduleSettings(kind="exponential", decay=0.94, decay_every=100)
+    at = [learning_rate_factor(schedule, t, 1000) for t in (0, 99, 100, 250, 999)]
+    assert at == pytest.approx([1, 1, 0.94, 0.94**2, 0.94**9])
+
+
 def test_generators_are_independent_streams():
     draws = {tuple(torch.rand(3, generator=generator(*n)).tolist()) for n in [(0, 1, 2), (0, 2, 1), (0, 1, 3), (1, 1, 2)]}
     assert len(draws) == 4

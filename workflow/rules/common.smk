@@ -285,9 +285,13 @@ def preparation_code():
 # `fewshot.stages`, which calls all of these, counts for nothing by itself: each hash names what its stage imports.
 
 
-def training_code():
-    """The code of stage 1. Validation on the way uses the evaluation's, but a change there is no reason to train anew."""
-    used = ["fewshot.training", "fewshot.checkpoint", "fewshot.device"]
+def training_code(wildcards):
+    """The code of stage 1, of this network's backbone alone.
+
+    Validation on the way uses the evaluation's code, but a change there is no reason to train anew.
+    """
+    backbone = network_job(wildcards).settings.backbone.module
+    used = ["fewshot.training", "fewshot.checkpoint", "fewshot.device", backbone]
     return source_hash(*used, without=["fewshot.evaluation", "fewshot.features"])
 
 

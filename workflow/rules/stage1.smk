@@ -20,7 +20,7 @@ rule train:
         runtime=growing(1440),
     params:
         settings=network_settings,
-        code=training_code(),
+        code=training_code,
     script:
         "../scripts/train.py"
 

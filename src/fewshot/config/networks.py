@@ -14,30 +14,64 @@ Widths = tuple[
 ]
 
 
-class ResNet12Settings(Settings):
+class _Backbone(Settings):
+    family: ClassVar[str]
+    """Module of `fewshot.models.backbones` that builds it."""
+
+    @property
+    def module(self) -> str:
+        """Full name of the family's module."""
+        return f"fewshot.models.backbones.{self.family}"
+
+    @property
+    def shape(self) -> str:
+        """What tells it from others of its name, in words: the widths of its blocks."""
+        return "-".join(map(str, getattr(self, "widths", ())))
+
+
+class ResNet12Settings(_Backbone):
     """Four residual blocks of three 3x3 convolutions (paper 000, section 5.1)."""
 
+    family: ClassVar[str] = "resnet12"
     name: Literal["resnet12"]
     widths: Widths = (64, 128, 256, 512)
     wide: Annotated[int, Field(ge=0)] = 0
     """Channels added to the last block (the paper's WIDE baseline: 16)."""
 
 
-class C128FSettings(Settings):
+class C128FSettings(_Backbone):
     """Four 3x3 convolutions, 64-64-128-128, no ReLU after the last (paper 000, Table 1; Gidaris and Komodakis)."""
 
+    family: ClassVar[str] = "convnet"
     name: Literal["c128f"]
     widths: Widths = (64, 64, 128, 128)
 
 
-class Conv64Settings(Settings):
+class Conv64Settings(_Backbone):
     """Four 3x3 convolutions of 64 channels, ReLU after each (prototypical networks)."""
 
+    family: ClassVar[str] = "convnet"
     name: Literal["conv64"]
     widths: Widths = (64, 64, 64, 64)
 
 
-BackboneSettings = Annotated[ResNet12Settings | C128FSettings | Conv64Settings, Field(discriminator="name")]
+class TorchvisionSettings(_Backbone):
+    """GoogLeNet (Inception v1), ResNet-18 or ResNet-50 of torchvision, without their classifiers (paper 001)."""
+
+    family: ClassVar[str] = "torchvision"
+    name: Literal["googlenet", "resnet18", "resnet50"]
+    weights: Annotated[str, Field(min_length=1)] = "none"
+    """`imagenet`: torchvision's ImageNet-1k weights; `none`: random ones; else a file: a state dict (.pth, .safetensors)."""
+
+    @property
+    def shape(self) -> str:
+        """See above: where its weights come from."""
+        return f"weights: {self.weights}"
+
+
+BackboneSettings = Annotated[
+    ResNet12Settings | C128FSettings | Conv64Settings | TorchvisionSettings, Field(discriminator="name")
+]
 
 
 class ClassifierSettings(Settings):
@@ -54,6 +88,7 @@ class ClassifierSettings(Settings):
 class OptimizerSettings(Settings):
     """The optimizer of stage 1."""
 
+    added: ClassVar[frozenset[str]] = frozenset({"head_factor"})
     name: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
     lr: Annotated[float, Field(gt=0)] = 0.1
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
@@ -61,16 +96,23 @@ class OptimizerSettings(Settings):
     """For sgd and rmsprop."""
     nesterov: bool = True
     """For sgd."""
+    head_factor: Annotated[float, Field(gt=0)] = 1.0
+    """Learning rate of embedding layer and classifier as a multiple of the backbone's: above 1 for new layers."""
 
 
 class ScheduleSettings(Settings):
     """Learning rate over training as a factor of the optimizer's."""
 
-    kind: Literal["steps", "cosine", "constant"] = "steps"
+    added: ClassVar[frozenset[str]] = frozenset({"decay", "decay_every"})
+    kind: Literal["steps", "exponential", "cosine", "constant"] = "steps"
     milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (1 / 3, 2 / 3, 5 / 6)
     """For steps: shares of the training after which the next factor holds."""
     factors: tuple[Annotated[float, Field(gt=0)], ...] = (0.06, 0.012, 0.0024)
     """For steps: the factor after each milestone (1 before the first)."""
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.94
+    """For exponential: the factor by which the rate falls every `decay_every` iterations."""
+    decay_every: Annotated[int, Field(ge=1)] = 100
+    """For exponential: iterations between two falls."""
     warmup: Annotated[int, Field(ge=0)] = 0
     """Iterations of linear warm-up from zero."""
 
@@ -181,7 +223,10 @@ class TrainingSettings(Settings):
 class NetworkSettings(Settings):
     """One network of stage 1."""
 
+    added: ClassVar[frozenset[str]] = frozenset({"embedding"})
     backbone: BackboneSettings
+    embedding: Annotated[int | None, Field(ge=1)] = None
+    """Width D of an embedding layer, linear, between the backbone and the classifier; none: no such layer."""
     classifier: ClassifierSettings = ClassifierSettings()
     training: TrainingSettings = TrainingSettings()
 

@@ -109,9 +109,12 @@ class RunConfig(Settings):
                 "a class; give the test `shots` without 1"
             )
         for name in test.networks:
-            backbone = self.stage1.networks[name].backbone.name
-            if backbone != "resnet12":
-                raise ValueError(f"implants go beside the last block of resnet12; network {name!r} is a {backbone}")
+            network = self.stage1.networks[name]
+            if network.backbone.name != "resnet12" or network.embedding is not None:
+                extra = "" if network.embedding is None else " with an embedding layer"
+                raise ValueError(
+                    f"implants go beside the last block of resnet12; network {name!r} is a {network.backbone.name}{extra}"
+                )
 
 
 def parse(data: Mapping[str, Any]) -> RunConfig:

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from fewshot.config import ImplantingSettings
 from fewshot.errors import ConfigError
-from fewshot.models.backbones import ResNet12
+from fewshot.models.backbones.resnet12 import ResNet12
 from fewshot.models.heads import PoolingKind, locations, pool_locations
 from fewshot.models.network import Network
 from fewshot.optimization import generator

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fewshot.config import NetworkSettings
-from fewshot.models.backbones import build_backbone, feature_shape
+from fewshot.models.backbones import Pretrained, build_backbone, feature_shape
 from fewshot.models.heads import CosineClassifier, LinearClassifier, build_classifier, pool
 
 
@@ -37,7 +37,11 @@ class Network(nn.Module):
         super().__init__()
         self.settings = settings
         self.backbone = build_backbone(settings.backbone)
-        self.feature_shape = feature_shape(self.backbone, image_size)
+        channels, *side = feature_shape(self.backbone, image_size)
+        self.embedding: nn.Module = nn.Identity()
+        if settings.embedding is not None:
+            self.embedding = nn.Conv2d(channels, settings.embedding, 1)
+        self.feature_shape = (settings.embedding or channels, side[0], side[1])
         self.classifier = build_classifier(settings.classifier, self.feature_shape, classes)
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
@@ -47,14 +51,29 @@ class Network(nn.Module):
         scale = 1.0 / (255.0 * self.std)
         return torch.addcmul(-self.mean / self.std, images.float(), scale).permute(0, 3, 1, 2)
 
+    def load_pretrained(self) -> None:
+        """Take the backbone's pretrained weights, where its settings name some, and normalise images as these want them.
+
+        Raises:
+            DataError: the weights cannot be had.
+        """
+        statistics = self.backbone.load_pretrained() if isinstance(self.backbone, Pretrained) else None
+        if statistics is not None:
+            self.mean.copy_(torch.tensor(statistics[0]))
+            self.std.copy_(torch.tensor(statistics[1]))
+
     @property
     def scale(self) -> float:
         """The classifier's scale tau (1 for a linear one)."""
         return float(self.classifier.scale.detach())
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalised images (B, 3, H, W) -> feature map (B, d, h, w)."""
-        return self.backbone(images)  # type: ignore[no-any-return]
+        """Normalised images (B, 3, H, W) -> feature map (B, d, h, w).
+
+        An embedding layer is a 1x1 convolution of the map: its average over the map is the linear layer of the average, so
+        features keep their locations, and whatever reads them reads embeddings.
+        """
+        return self.embedding(self.backbone(images))  # type: ignore[no-any-return]
 
     def classify(self, feature_map: Tensor) -> Tensor:
         """Feature map (B, d, h, w) -> base-class logits (B, k, c), k locations as the stage-1 pooling has it.

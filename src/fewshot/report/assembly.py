@@ -197,12 +197,13 @@ def network_table(networks: Sequence[NetworkRecord], store: StoreRecord) -> Tabl
         validation = info.get("validation") or {}
         accuracy = Accuracy(validation["accuracy"], validation.get("ci95")) if "accuracy" in validation else None
         training, wide = settings.training, getattr(settings.backbone, "wide", 0)
-        widths = "-".join(map(str, settings.backbone.widths)) + (f" + {wide}" if wide else "")
+        shape = settings.backbone.shape + (f" + {wide}" if wide else "")
+        shape += f", embedding {settings.embedding}" if settings.embedding else ""
         said = [] if protocol is None else network_deviations(settings, protocol)
         kept = f"{info['iteration']:,} of {training.iterations:,} ({info.get('kept', 'last')})"
         found.append(
             [
-                network.name, str(network.seed), f"{BACKBONES[backbone_name(settings)]}, {widths}", stage1_name(settings),
+                network.name, str(network.seed), f"{BACKBONES[backbone_name(settings)]}, {shape}", stage1_name(settings),
                 f"{info['parameters']:,}", kept, str(training.batch_size), accuracy,
                 "" if network.scale is None else f"{network.scale:.2f}", f"{info['seconds']:,.0f}", str(info["device"]),
                 str(info["precision"]), "; ".join(said),

@@ -15,6 +15,7 @@ LABELS = {"gap": "GAP", "gmp": "GMP", "dense": "DC", "flatten": "FLAT"}
 """Poolings as the paper abbreviates them."""
 BACKBONES = {
     "resnet12": "ResNet-12", "resnet12-wide": "ResNet-12", "c128f": "C128F", "conv64": "Conv-64", "conv4": "Conv-4",
+    "googlenet": "GoogLeNet", "resnet18": "ResNet-18", "resnet50": "ResNet-50",
     "resnet": "ResNet", "resnet12-640": "ResNet-12, 64-160-320-640", "resnet12-unknown": "ResNet-12, widths not known",
 }  # fmt: skip
 """Backbones of published.csv as tables write them."""
@@ -65,7 +66,11 @@ def is_of_the_paper(dataset: str, network: NetworkSettings, adaptation: Adaptati
     How long or with what optimizer it was trained does not count here: `deviations` says it.
     """
     protocol, backbone = PROTOCOLS.get(dataset), network.backbone
-    if protocol is None or image_size != protocol.image_size or backbone.widths != _WIDTHS.get(backbone.name):
+    if (
+        protocol is None
+        or image_size != protocol.image_size
+        or getattr(backbone, "widths", None) != _WIDTHS.get(backbone.name, ())
+    ):
         return False
     if adaptation is not None and adaptation.width != protocol.implant_width:
         return False
@@ -126,8 +131,8 @@ def network_deviations(network: NetworkSettings, protocol: Protocol) -> list[str
     widths = _WIDTHS.get(backbone.name)
     if widths is None:
         found.append(f"backbone {backbone.name}, which the paper does not use")
-    elif backbone.widths != widths:
-        found.append(f"widths {_dashes(backbone.widths)} instead of {_dashes(widths)}")
+    elif backbone.shape != _dashes(widths):
+        found.append(f"widths {backbone.shape} instead of {_dashes(widths)}")
     wide = getattr(backbone, "wide", 0)
     if wide not in (0, protocol.wide):
         found.append(f"last block widened by {wide} channels instead of {protocol.wide}")

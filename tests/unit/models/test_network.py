@@ -1,4 +1,5 @@
 import torch
+from torch.nn import functional as F
 
 from fewshot.config import NetworkSettings
 from fewshot.models.network import Network
@@ -13,3 +14,19 @@ def test_normalise_is_the_textbook_formula_in_channels_last_memory():
     torch.testing.assert_close(out, expected.permute(0, 3, 1, 2))
     assert out.is_contiguous(memory_format=torch.channels_last)
     assert network.logits(out).shape == (2, 1, 3)
+
+
+def test_an_embedding_is_the_linear_layer_of_the_pooled_features():
+    """A 1x1 convolution of the map, averaged, is the linear layer of the average: what the paper's embedding is."""
+    torch.manual_seed(0)
+    network = Network(NetworkSettings(backbone={"name": "conv64"}, embedding=5), 3, 32).eval()
+    images = torch.randn(2, 3, 32, 32)
+    assert network.feature_shape == (5, 2, 2)
+    assert network.classifier.weight.shape == (3, 5)
+    expected = F.linear(network.backbone(images).mean((2, 3)), network.embedding.weight[:, :, 0, 0], network.embedding.bias)
+    torch.testing.assert_close(network(images).mean((2, 3)), expected)
+
+
+def test_a_network_without_an_embedding_has_the_parameters_it_always_had():
+    names = {name.split(".")[0] for name in Network(NetworkSettings(backbone={"name": "conv64"}), 3, 32).state_dict()}
+    assert names == {"backbone", "classifier", "mean", "std"}

@@ -2,8 +2,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fewshot.config import C128FSettings, Conv64Settings, ResNet12Settings
-from fewshot.models.backbones import ResNet12, build_backbone, feature_shape, parameter_count
+from fewshot.config import C128FSettings, Conv64Settings, NetworkSettings, ResNet12Settings
+from fewshot.models.backbones import build_backbone, feature_shape, parameter_count
+from fewshot.models.backbones.resnet12 import ResNet12
 
 GOLDEN = {  # settings -> parameters (facts.md 4), feature maps at 84 and 32 px
     "resnet12": (ResNet12Settings(name="resnet12"), 7_996_800, (512, 5, 5), (512, 2, 2)),
@@ -67,3 +68,20 @@ def test_convolutions_start_he_normal():
 def test_an_image_too_small_for_four_poolings_is_refused():
     with pytest.raises(ValueError, match="at least 16 px"):
         feature_shape(build_backbone(GOLDEN["conv64"][0]), 15)
+
+
+def test_the_code_of_a_network_is_that_of_its_own_family():
+    """A training's hash follows its backbone's module and no other's: a new family leaves the networks of others alone."""
+    from fewshot import provenance
+
+    seen = {}
+    for name in ("resnet12", "c128f", "resnet18"):
+        module = NetworkSettings(backbone={"name": name}).backbone.module
+        waiting, found = ["fewshot.training", module], set()
+        while waiting:
+            one = waiting.pop()
+            if one not in found:
+                found.add(one)
+                waiting.extend(provenance._parsed(one)[1])
+        seen[name] = {one.rpartition(".")[2] for one in found if one.startswith("fewshot.models.backbones.")}
+    assert seen == {"resnet12": {"resnet12", "layers"}, "c128f": {"convnet", "layers"}, "resnet18": {"torchvision"}}

@@ -1,0 +1,38 @@
+"""Four convolutions: C128F after Gidaris and Komodakis (2018), Conv-4 after Snell et al. (2017)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fewshot.config import C128FSettings, Conv64Settings
+from fewshot.models.backbones.layers import convolution
+
+
+class ConvNet(nn.Module):
+    """Four 3x3 convolutions with batch normalisation, ReLU and 2x2 max-pool, in this order.
+
+    `last_relu` False leaves the ReLU of the last block out (C128F), so that features may be negative.
+    """
+
+    def __init__(self, widths: tuple[int, int, int, int], last_relu: bool) -> None:
+        super().__init__()
+        sizes = [3, *widths]
+        self.convolutions = nn.ModuleList([convolution(sizes[i], sizes[i + 1]) for i in range(4)])
+        self.last_relu = last_relu
+        self.channels = sizes[-1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, d, H // 16, W // 16)."""
+        last = len(self.convolutions) - 1
+        for i, layer in enumerate(self.convolutions):
+            x = layer(x)
+            if i < last or self.last_relu:
+                x = F.relu(x, inplace=True)
+            x = F.max_pool2d(x, 2)
+        return x
+
+
+def build(settings: C128FSettings | Conv64Settings) -> ConvNet:
+    """The network these settings describe, freshly initialised from torch's global generator."""
+    return ConvNet(settings.widths, last_relu=settings.name == "conv64")
