@@ -36,10 +36,12 @@ logger = logging.getLogger(__name__)
 METHODS = {"implanting": implanting}
 """Stage-2 methods by the name in their settings. Each has `frozen_stream` (once an image) and `adapt_tasks` (once a task)."""
 
-CHUNK = {"cpu": 8, "cuda": 64}
+CHUNK = {"cpu": 8, "cuda": 256}
 """Tasks trained at once, at most."""
-CHUNK_BYTES = {"cpu": 256 << 20, "cuda": 6 << 30}
-"""Bytes of frozen activations gathered for them, at most."""
+CHUNK_BYTES = {"cpu": 256 << 20, "cuda": 4 << 30}
+"""Bytes they may take, at most; on CUDA never more than a quarter of what is free."""
+_BYTES_PER_VALUE = 12
+"""Of a support set's frozen activations: float32, and as much again twice for what training keeps beside them."""
 
 
 def adapt(network: Network, sha256: str, store: Store, episodes: Episodes, job: AdaptationJob, folder: Path) -> None:
@@ -60,8 +62,8 @@ def adapt(network: Network, sha256: str, store: Store, episodes: Episodes, job: 
     index, rows = _used_images(episodes, tasks)
     logger.info("the frozen stream of %d images", len(rows))
     stream = method.frozen_stream(network, store.images[rows])
-    per_task = index.shape[1] * sum(values[0].numel() * values.element_size() for values in stream.inputs)
-    chunk = max(1, min(CHUNK[device.type], CHUNK_BYTES[device.type] // per_task))
+    per_task = way * shot * sum(values[0].numel() for values in stream.inputs) * _BYTES_PER_VALUE
+    chunk = max(1, min(CHUNK[device.type], _memory(device) // per_task))
     code = provenance.source_hash("fewshot.adaptation", f"fewshot.methods.{job.settings.method}")
     state = _State(
         folder,
@@ -72,10 +74,10 @@ def adapt(network: Network, sha256: str, store: Store, episodes: Episodes, job: 
     bar = tqdm(initial=state.done, total=tasks, desc=f"{job.name}, {shot} shots", unit="task", mininterval=5)
     for start in range(state.done, tasks, chunk):
         numbers = list(range(start, min(start + chunk, tasks)))
-        curve = np.zeros((job.settings.epochs, 2))
+        curve = torch.zeros(job.settings.epochs, 2, dtype=torch.float64, device=device)  # fetched once: no wait an epoch
 
-        def report(epoch: int, losses: Tensor, accuracies: Tensor, curve: npt.NDArray[np.float64] = curve) -> None:
-            curve[epoch] = float(losses.sum()), float(accuracies.sum()) * 100
+        def report(epoch: int, losses: Tensor, accuracies: Tensor, curve: Tensor = curve) -> None:
+            curve[epoch, 0], curve[epoch, 1] = losses.sum(), accuracies.sum() * 100
 
         images = torch.from_numpy(index[numbers]).to(device)
         added = method.adapt_tasks(stream, images, way, shot, numbers, job.settings, job.network.seed, report)
@@ -84,7 +86,7 @@ def adapt(network: Network, sha256: str, store: Store, episodes: Episodes, job: 
                 f"adaptation {job.name}: features that are not finite in tasks {start}..{numbers[-1]}; "
                 f"lower stage2.{job.name}.lr"
             )
-        state.write(start, added.half().cpu().numpy(), curve)
+        state.write(start, added.half().cpu().numpy(), curve.cpu().numpy())
         bar.update(len(numbers))
     bar.close()
     sums = state.curve / max(tasks, 1)
@@ -101,6 +103,11 @@ def adapt(network: Network, sha256: str, store: Store, episodes: Episodes, job: 
     }  # fmt: skip
     write_record(folder / "adapt.json", record, ("features.npy", "metrics.jsonl"))
     state.remove()
+
+
+def _memory(device: torch.device) -> int:
+    limit = CHUNK_BYTES[device.type]
+    return min(limit, torch.cuda.mem_get_info(device)[0] // 4) if device.type == "cuda" else limit
 
 
 def _used_images(episodes: Episodes, tasks: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -10,7 +10,7 @@ rule prepare:
     log:
         "logs/prepare/{store}.log",
     benchmark:
-        "benchmarks/prepare/{store}.tsv"
+        "logs/benchmarks/prepare/{store}.tsv"
     conda:
         "../envs/core.yaml"
     threads: 64

@@ -13,7 +13,7 @@ rule evaluate:
     log:
         "logs/evaluate/{run}/{network_name}/{adaptation}/seed{seed}.log",
     benchmark:
-        "benchmarks/evaluate/{run}/{network_name}/{adaptation}/seed{seed}.tsv"
+        "logs/benchmarks/evaluate/{run}/{network_name}/{adaptation}/seed{seed}.tsv"
     conda:
         "../envs/core.yaml"
     threads: 1

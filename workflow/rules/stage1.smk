@@ -10,7 +10,7 @@ rule train:
     log:
         "logs/train/{store}/{network}/seed{seed}.log",
     benchmark:
-        "benchmarks/train/{store}/{network}/seed{seed}.tsv"
+        "logs/benchmarks/train/{store}/{network}/seed{seed}.tsv"
     conda:
         "../envs/core.yaml"
     threads: share_of_cores(len(PLAN.networks))
@@ -37,7 +37,7 @@ rule extract:
     log:
         "logs/extract/{store}/{network}/seed{seed}/{part}.log",
     benchmark:
-        "benchmarks/extract/{store}/{network}/seed{seed}/{part}.tsv"
+        "logs/benchmarks/extract/{store}/{network}/seed{seed}/{part}.tsv"
     conda:
         "../envs/core.yaml"
     threads: 2

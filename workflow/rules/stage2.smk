@@ -14,7 +14,7 @@ rule adapt:
     log:
         "logs/adapt/{store}/{network}/seed{seed}/{adaptation}/{episodes}-first{tasks}.log",
     benchmark:
-        "benchmarks/adapt/{store}/{network}/seed{seed}/{adaptation}/{episodes}-first{tasks}.tsv"
+        "logs/benchmarks/adapt/{store}/{network}/seed{seed}/{adaptation}/{episodes}-first{tasks}.tsv"
     conda:
         "../envs/core.yaml"
     threads: share_of_cores(len(PLAN.adaptations))

@@ -5,8 +5,7 @@ arXiv 1903.05050: section 3.2, equations (11) and (12).
 
 An implant stands beside each of the block's three 3x3 convolutions. The first sees the block's input, the next ones the
 concatenation of the base network's hidden activation and the previous implant's. The base network is frozen, so its
-activations are computed once an image (`FrozenStream`). Many tasks train at once: every parameter has a leading task axis T,
-and a 3x3 convolution is one batched product with the nine taps, followed by the sum of nine shifted maps.
+activations are computed once an image (`FrozenStream`). Many tasks train at once: every parameter has a leading task axis T.
 
 Unpublished and therefore settings: batch normalisation (over the task's support set, whose statistics also serve the
 queries), initialisation, residual shortcut, learning rate. See docs/methods/implanting.md.
@@ -25,12 +24,14 @@ from torch.nn import functional as F
 
 from fewshot.config import ImplantingSettings
 from fewshot.errors import ConfigError
+from fewshot.methods.taskwise import TAPS, convolve
 from fewshot.models.backbones.resnet12 import ResNet12
 from fewshot.models.heads import PoolingKind, locations, pool_locations
 from fewshot.models.network import Network
 from fewshot.optimization import generator
 
-TAPS = 9
+STORED = torch.float16
+"""What the implants see is stored in half precision: at 84 px 256 kB an image instead of 512. Computed is in float32."""
 _EPS = 1e-5
 _BATCH = 256
 
@@ -40,8 +41,8 @@ class FrozenStream:
     """What the implants see of the frozen network, for M images, by location before the last pooling (P = H W).
 
     Attributes:
-        inputs: of the three convolutions, (M, P, c), (M, P, d), (M, P, d).
-        features: the network's own feature vectors, (M, r, d).
+        inputs: of the three convolutions, (M, P, c), (M, P, d), (M, P, d); stored as `STORED`.
+        features: the network's own feature vectors, float32 (M, r, d).
         side: H = W of the map before the last pooling.
     """
 
@@ -50,8 +51,8 @@ class FrozenStream:
     side: int
 
     def take(self, index: Tensor) -> FrozenStream:
-        """The stream of some images; `index` of any shape replaces the leading axis."""
-        first, second, third = (values[index] for values in self.inputs)
+        """The stream of some images in float32; `index` of any shape replaces the leading axis."""
+        first, second, third = (values[index].float() for values in self.inputs)
         return FrozenStream((first, second, third), self.features[index], self.side)
 
 
@@ -75,7 +76,11 @@ def frozen_stream(network: Network, images: npt.NDArray[np.uint8]) -> FrozenStre
         side = hidden[0].shape[-1]
         values = [locations(one) for one in maps]
         if not out:  # the whole at once: gigabytes at 84 px, which are not to be held twice
-            out = [torch.empty(len(images), *one.shape[1:], device=one.device) for one in values]
+            kinds = [STORED, STORED, STORED, torch.float32]
+            out = [
+                torch.empty(len(images), *one.shape[1:], device=one.device, dtype=kind)
+                for one, kind in zip(values, kinds, strict=True)
+            ]
         for whole, part in zip(out, values, strict=True):
             whole[start : start + len(part)] = part
     first, second, third, features = out
@@ -101,8 +106,8 @@ class Implants:
         inputs, outputs = channels
         # He normal, fan-out w * 9. Frozen inputs and implant inputs have weights of their own: the same convolution of the
         # concatenation [a, a'], with no gradient to compute for the frozen part.
-        shapes = {"w1": (inputs, TAPS * width), "w2": (outputs, TAPS * width), "v2": (width, TAPS * width),
-                  "w3": (outputs, TAPS * width), "v3": (width, TAPS * width)}  # fmt: skip
+        sizes = {"w1": inputs, "w2": outputs, "v2": width, "w3": outputs, "v3": width}
+        shapes: dict[str, tuple[int, ...]] = {name: (width, 3, 3, size) for name, size in sizes.items()}
         if settings.shortcut:
             shapes["shortcut"] = (inputs, width)
         deviation = (2.0 / max(TAPS * width, 1)) ** 0.5
@@ -137,13 +142,8 @@ class Implants:
         if self.width == 0:
             return stream.features[..., :0]
 
-        def flat(values: Tensor) -> Tensor:  # (T, n, P, c) -> (T, n P, c)
-            return values.reshape(tasks, images * side * side, values.shape[-1])
-
-        def shifted(taps: Tensor) -> Tensor:  # (T, n P, 9 w) -> (T, n P, w): the sum over the nine taps
-            columns = taps.view(tasks * images, side * side, -1).transpose(1, 2)
-            summed = F.fold(columns, (side, side), kernel_size=3, padding=1)
-            return flat(summed.flatten(2).transpose(1, 2).view(tasks, images, side * side, self.width))
+        def convolved(values: Tensor, name: str) -> Tensor:
+            return convolve(values.view(tasks, images, side * side, -1), p[name], side)
 
         def normalised(values: Tensor, name: str) -> Tensor:
             if not self.settings.batch_norm:
@@ -154,12 +154,12 @@ class Implants:
             mean, variance = statistics[name]
             return (values - mean) * torch.rsqrt(variance + _EPS) * p[f"gain{name}"] + p[f"bias{name}"]
 
-        first, second, third = (flat(values) for values in stream.inputs)
-        a = F.silu(normalised(shifted(first @ p["w1"]), "1"))
-        a = F.silu(normalised(shifted(second @ p["w2"] + a @ p["v2"]), "2"))
-        a = normalised(shifted(third @ p["w3"] + a @ p["v3"]), "3")
+        first, second, third = stream.inputs
+        a = F.silu(normalised(convolved(first, "w1"), "1"))
+        a = F.silu(normalised(convolved(second, "w2") + convolved(a, "v2"), "2"))
+        a = normalised(convolved(third, "w3") + convolved(a, "v3"), "3")
         if self.settings.shortcut:
-            a = a + normalised(first @ p["shortcut"], "s")
+            a = a + normalised(first.flatten(1, 2) @ p["shortcut"], "s")
         maps = F.silu(a).view(tasks * images, side, side, self.width).permute(0, 3, 1, 2)
         return locations(F.max_pool2d(maps, 2)).view(tasks, images, -1, self.width)
 
@@ -256,7 +256,7 @@ def train_implants(
     seen = stream.take(support.flatten(1))
     channels = stream.inputs[0].shape[-1], stream.inputs[1].shape[-1]
     implants = Implants(tasks, channels, settings, seed, stream.features.device)
-    optimizer = torch.optim.AdamW(implants.parameters.values(), lr=settings.lr, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.AdamW(implants.parameters.values(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
     poolings = settings.support_pooling, settings.query_pooling
     base = leave_one_out(seen.features, way, *poolings)  # the frozen channels' share, once a task
     for epoch in range(settings.epochs if settings.width else 0):  # without implants there is nothing to learn
@@ -295,5 +295,5 @@ def adapt_tasks(
     """
     support = images[:, : way * shot].view(-1, way, shot)
     implants, statistics = train_implants(stream, support, tasks, settings, seed, report)
-    with torch.no_grad():
-        return implants(stream.take(images), statistics)
+    with torch.no_grad():  # piece by piece: as much in memory as training needs, however many queries a task has
+        return torch.cat([implants(stream.take(part), statistics) for part in torch.split(images, way * shot, dim=1)], dim=1)

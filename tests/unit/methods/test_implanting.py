@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from benchmarks import plain
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn import functional as F
 
 from fewshot.config import ImplantingSettings, NetworkSettings
 from fewshot.errors import ConfigError
+from fewshot.methods import implanting
 from fewshot.methods.implanting import (
     Implants,
     frozen_stream,
@@ -16,7 +17,7 @@ from fewshot.methods.implanting import (
     leave_one_out_loss,
     train_implants,
 )
-from fewshot.models.heads import locations, pool_locations
+from fewshot.models.heads import locations
 from fewshot.models.network import Network
 
 WAY, SHOT = 3, 2
@@ -38,37 +39,19 @@ def images():
     return np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
 
 
+@pytest.fixture(autouse=True)
+def whole_precision(monkeypatch):
+    """Half precision of the stored stream has a test of its own."""
+    monkeypatch.setattr(implanting, "STORED", torch.float32)
+
+
+def block_input(network, batch):
+    with torch.no_grad():
+        return network.backbone.trunk(network.normalise(torch.from_numpy(batch)))
+
+
 def chosen(**changes):
     return ImplantingSettings(method="implanting", width=3, epochs=4, **changes)
-
-
-def kernel(taps, width):
-    """(c, 9 w) of the batched form -> the (w, c, 3, 3) weight of an ordinary convolution."""
-    return taps.view(-1, width, 3, 3).permute(1, 0, 2, 3).flip(2, 3)
-
-
-def plain_implants(implants, task, network, batch, support):
-    """Section 3.2.1 with ordinary convolutions of concatenated maps; statistics from the support images."""
-    p = {name: value[task].detach() for name, value in implants.parameters.items()}
-    block, width = network.backbone.last_block, implants.width
-    x, a1, a2 = block.hidden(network.backbone.trunk(network.normalise(torch.from_numpy(batch))))
-
-    def norm(values, name):
-        if not implants.settings.batch_norm:
-            return values
-        seen = values[:support]
-        mean, variance = seen.mean((0, 2, 3), keepdim=True), seen.var((0, 2, 3), correction=0, keepdim=True)
-        gain, bias = p[f"gain{name}"].view(1, -1, 1, 1), p[f"bias{name}"].view(1, -1, 1, 1)
-        return (values - mean) / (variance + 1e-5).sqrt() * gain + bias
-
-    i1 = F.silu(norm(F.conv2d(x, kernel(p["w1"], width), padding=1), "1"))
-    weight = torch.cat([kernel(p["w2"], width), kernel(p["v2"], width)], dim=1)
-    i2 = F.silu(norm(F.conv2d(torch.cat([a1, i1], 1), weight, padding=1), "2"))
-    weight = torch.cat([kernel(p["w3"], width), kernel(p["v3"], width)], dim=1)
-    i3 = norm(F.conv2d(torch.cat([a2, i2], 1), weight, padding=1), "3")
-    if implants.settings.shortcut:
-        i3 = i3 + norm(F.conv2d(x, p["shortcut"].T[:, :, None, None]), "s")
-    return locations(F.max_pool2d(F.silu(i3), 2))
 
 
 @pytest.mark.parametrize("batch_norm", [True, False])
@@ -83,8 +66,11 @@ def test_batched_implants_equal_plain_convolutions(network, images, batch_norm, 
         implants(stream.take(index[:, :2]), statistics)
         got = implants(stream.take(index), statistics)
         for task in range(2):
-            expected = plain_implants(implants, task, network, images[index[task].numpy()], 2)
-            torch.testing.assert_close(got[task], expected, atol=1e-5, rtol=1e-4)
+            p = {name: value[task] for name, value in implants.parameters.items()}
+            x = block_input(network, images[index[task].numpy()])
+            plain.implanted(network.backbone.last_block, x[:2], p, settings_, kept := {})
+            expected = plain.implanted(network.backbone.last_block, x, p, settings_, kept)
+            torch.testing.assert_close(got[task], expected[..., -3:], atol=1e-5, rtol=1e-4)
 
 
 def test_the_frozen_stream_is_the_network(network, images):
@@ -94,6 +80,17 @@ def test_the_frozen_stream_is_the_network(network, images):
     torch.testing.assert_close(stream.features, expected)
     assert stream.side == 4
     assert [tuple(values.shape) for values in stream.inputs] == [(40, 16, 8), (40, 16, 10), (40, 16, 10)]
+
+
+def test_the_stream_is_stored_in_half_precision_and_used_in_single(network, images, monkeypatch):
+    whole = frozen_stream(network, images)
+    monkeypatch.setattr(implanting, "STORED", torch.float16)
+    half = frozen_stream(network, images)
+    assert torch.equal(half.features, whole.features)
+    for stored, exact in zip(half.inputs, whole.inputs, strict=True):
+        assert stored.dtype == torch.float16
+        torch.testing.assert_close(stored.float(), exact, rtol=2**-11, atol=2**-24)
+    assert all(values.dtype == torch.float32 for values in half.take(torch.arange(3)).inputs)
 
 
 def test_with_zero_width_the_network_is_the_base_network_bit_for_bit(network, images):
@@ -119,24 +116,6 @@ def test_the_base_network_does_not_change(network, images):
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
-def loop_loss(features, way, shot, support_kind, query_kind, scale):
-    """Equations (11) and (12), subtask by subtask, prototypes from means."""
-    losses, right = [], []
-    labels = [i // shot for i in range(way * shot)]
-    for i in range(way * shot):
-        prototypes = []
-        for j in range(way):
-            others = [pool_locations(features[s], support_kind)[0] for s in range(way * shot) if labels[s] == j and s != i]
-            prototypes.append(torch.stack(others).mean(0))
-        vote = torch.zeros(way)
-        for query in pool_locations(features[i], query_kind):
-            logits = torch.stack([scale * F.cosine_similarity(query, p, dim=0) for p in prototypes])
-            losses.append(F.cross_entropy(logits, torch.tensor(labels[i])))
-            vote += logits.softmax(0)
-        right.append(float(vote.argmax() == labels[i]))
-    return torch.stack(losses).mean(), np.mean(right)
-
-
 @settings(max_examples=20, deadline=None)
 @given(
     way=st.integers(2, 4), shot=st.integers(2, 4), seed=st.integers(0, 99),
@@ -150,9 +129,9 @@ def test_closed_form_leave_one_out_equals_the_loop(way, shot, seed, support_kind
     for products in (together, parts):
         losses, right = leave_one_out_loss(products.cosines(), way, 10.0)
         for task in range(2):
-            expected, expected_right = loop_loss(features[task], way, shot, support_kind, query_kind, 10.0)
+            expected, expected_right = plain.leave_one_out(features[task], way, support_kind, query_kind, 10.0)
             assert losses[task].item() == pytest.approx(expected.item(), rel=1e-8)
-            assert right[task].item() == pytest.approx(expected_right)
+            assert right[task].item() == pytest.approx(expected_right.item())
 
 
 def test_training_lowers_the_loss_and_tasks_do_not_depend_on_each_other(network, images):
@@ -170,24 +149,25 @@ def test_training_lowers_the_loss_and_tasks_do_not_depend_on_each_other(network,
     assert statistics["1"][0].shape == (4, 1, 3)
 
 
-def test_gradient_is_that_of_the_plain_form(network, images):
-    """One step's gradient through the cached stream equals that through convolutions of the whole concatenation."""
+@pytest.mark.parametrize("query_pooling", ["gap", "dense"])
+def test_training_equals_the_plain_loop(network, images, query_pooling):
+    """Losses and weights after some steps: those of the whole block, forward and backward, one task after the other."""
+    settings_ = chosen(query_pooling=query_pooling, shortcut=True).model_copy(update={"epochs": 5, "lr": 1e-2})
     stream = frozen_stream(network, images)
-    index = torch.arange(WAY * SHOT)[None]
-    implants = Implants([0], (8, 10), chosen(), 0, torch.device("cpu"))
-    seen = stream.take(index)
-    base, added = (leave_one_out(f, WAY, "gap", "gap") for f in (seen.features, implants(seen)))
-    leave_one_out_loss((base + added).cosines(), WAY, 10.0)[0].sum().backward()
-    got = implants.parameters["w2"].grad[0].clone()
-    eps, flat = 1e-2, int(got.abs().argmax())
-    values = []
-    for sign in (1, -1):
-        with torch.no_grad():
-            implants.parameters["w2"][0].view(-1)[flat] += sign * eps
-            features = torch.cat([seen.features, implants(seen)], dim=-1)[0]
-            values.append(float(loop_loss(features, WAY, SHOT, "gap", "gap", 10.0)[0]))
-            implants.parameters["w2"][0].view(-1)[flat] -= sign * eps
-    assert got.view(-1)[flat].item() == pytest.approx((values[0] - values[1]) / (2 * eps), rel=0.02)
+    support = torch.tensor([[0, 5, 7, 9, 11, 2], [3, 2, 11, 30, 31, 8]])
+    curves = []
+    got, _ = train_implants(
+        stream, support.view(2, WAY, SHOT), [4, 9], settings_, 0, lambda epoch, losses, right: curves.append(losses)
+    )
+    initial = Implants([4, 9], (8, 10), settings_, 0, torch.device("cpu")).parameters
+    for task in range(2):
+        start = {name: value[task] for name, value in initial.items()}
+        x = block_input(network, images[support[task].numpy()])
+        expected, curve = plain.train_implants(network.backbone.last_block, x, WAY, start, settings_)
+        assert [float(losses[task]) for losses in curves] == pytest.approx(curve, rel=1e-3)
+        for name, value in expected.items():
+            moved, wanted = got.parameters[name][task].detach() - start[name], value - start[name]
+            assert (moved - wanted).norm() < 0.02 * wanted.norm(), name
 
 
 def test_one_shot_is_refused_and_says_why(network, images):
