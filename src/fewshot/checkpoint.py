@@ -1,4 +1,8 @@
-"""Trained networks on disk: model.safetensors and model.json. No pickles."""
+"""Trained networks on disk: model.safetensors and model.json. No pickles.
+
+Kernels and matrices are kept in half precision, everything else (batch normalisation, biases, scales) in single: a ResNet-12
+takes 15 MiB instead of 31, and every later stage computes with the very numbers that are on disk.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
+from torch import Tensor
 
 from fewshot.config import NetworkSettings
 from fewshot.errors import DataError
@@ -30,12 +35,20 @@ def save_network(network: Network, folder: Path, info: Mapping[str, Any]) -> Non
         info: what model.json says beyond settings, format and hash (see docs/files.md).
     """
     weights = folder / "model.safetensors"
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    state = {name: _stored(tensor.detach().cpu()) for name, tensor in network.state_dict().items()}
     with atomic(weights) as temporary:
         temporary.write_bytes(save(state))
     record = {"format": FORMAT, "network": network.settings.as_dict(), **info, "sha256": file_hash(weights)}
     files = [name for name in ("model.safetensors", "metrics.jsonl") if (folder / name).exists()]
     write_record(folder / "model.json", record, files)
+
+
+def _stored(tensor: Tensor) -> Tensor:
+    """A kernel or matrix in half precision, unless that would lose its range; anything else as it is."""
+    if tensor.dim() < 2 or not tensor.is_floating_point():
+        return tensor.contiguous()
+    half = tensor.half()
+    return (half if torch.isfinite(half).all() else tensor).contiguous()
 
 
 def load_network(

@@ -119,6 +119,23 @@ def assemble(config: Config) -> None:
 
 
 @app.command()
+def pack(config: Config, out: Annotated[Path, typer.Option(help="Folder for the archives.")] = Path("packed")) -> None:
+    """Pack what is complete of a run (networks, per-task results), to be taken up on another machine."""
+    with user_errors():
+        for path in stages.pack(_plan(config), out):
+            typer.echo(path)
+
+
+@app.command()
+def take(archives: Annotated[list[Path], typer.Argument(help="What `fewshot pack` wrote.")]) -> None:
+    """Take up packed archives as outputs of the pipeline: `snakemake` and `fewshot` then go on from them."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
+    with user_errors():
+        plan = stages.take(archives)
+        typer.echo(f"taken: run {plan.config.run}; networks in {plan.resources / 'networks'}, results in {plan.results}")
+
+
+@app.command()
 def run(config: Config, threads: Threads = None) -> None:
     """All of the above in order; what is there already is kept."""
     prepare(config, threads)

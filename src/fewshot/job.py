@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import logging
+import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -64,6 +65,23 @@ def user_errors() -> Iterator[None]:
         where = error.filename or f"a file under {Path.cwd()}"
         print(f"error: {where}: {error.strerror}; {_SURROUNDINGS[error.errno]}", file=sys.stderr)  # noqa: T201
         raise SystemExit(1) from None
+
+
+@contextmanager
+def until_terminated() -> Iterator[Callable[[], bool]]:
+    """A question for a long loop: was this process asked to end (SIGTERM: a queue's time limit, `timeout`, a cancelled job)?
+
+    The loop then saves what it has and returns, and the process ends with the status of a terminated one, 143.
+    """
+    asked: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
+    try:
+        yield lambda: bool(asked)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if asked:
+        logging.getLogger(__name__).info("asked to end: the state is saved, the same command goes on from there")
+        raise SystemExit(128 + signal.SIGTERM)
 
 
 @contextmanager

@@ -6,6 +6,8 @@ time. Imports stand inside the functions: PyTorch and seaborn take seconds to lo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fewshot.files import only_one
@@ -37,6 +39,7 @@ def train(plan: Plan, job: NetworkJob, *, threads: int | None = None) -> None:
     from fewshot.checkpoint import load_network
     from fewshot.data.store import open_store
     from fewshot.device import select_device
+    from fewshot.job import until_terminated
 
     device = select_device(plan.config.device, threads, tensor_float_32=True)
     store = open_store(plan.store_dir)
@@ -44,8 +47,8 @@ def train(plan: Plan, job: NetworkJob, *, threads: int | None = None) -> None:
     if job.teacher is not None:
         network, info = load_network(plan.network_dir(job.teacher), device, store.data_hash)
         teacher = network, info["sha256"]
-    with only_one(plan.network_dir(job)):
-        training.train(store, job, plan.network_dir(job), device, teacher=teacher)
+    with only_one(plan.network_dir(job)), until_terminated() as asked_to_end:
+        training.train(store, job, plan.network_dir(job), device, lambda iteration: asked_to_end(), teacher)
 
 
 def extract(plan: Plan, job: NetworkJob, *, threads: int | None = None) -> None:
@@ -99,6 +102,20 @@ def evaluated(plan: Plan, job: EvaluationJob) -> bool:
     from fewshot import task_results
 
     return task_results.is_current(plan, job)
+
+
+def pack(plan: Plan, out: Path) -> list[Path]:
+    """What is complete of a run -> archives to carry to another machine."""
+    from fewshot import transfer
+
+    return transfer.pack(plan, out)
+
+
+def take(archives: Sequence[Path]) -> Plan:
+    """Archives from another machine -> outputs of the pipeline."""
+    from fewshot import transfer
+
+    return transfer.take(archives)
 
 
 def assemble(plan: Plan) -> None:

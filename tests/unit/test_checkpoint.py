@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from fewshot.checkpoint import load_network, save_network
 from fewshot.config import NetworkSettings
@@ -23,10 +24,25 @@ def test_round_trip_gives_the_same_logits(saved):
     loaded, info = load_network(folder)
     images = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
     network.eval()
-    torch.testing.assert_close(loaded.logits(loaded.normalise(images)), network.logits(network.normalise(images)))
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.dim() > 1:
+                parameter.copy_(parameter.half())
+    assert torch.equal(loaded.logits(loaded.normalise(images)), network.logits(network.normalise(images)))
     assert not loaded.training
     assert info["network"] == network.settings.as_dict()
     assert loaded.settings == network.settings
+
+
+def test_kernels_are_kept_in_half_precision_unless_they_do_not_fit(saved, tmp_path):
+    network, folder = saved
+    kinds = {name: tensor.dtype for name, tensor in load_file(str(folder / "model.safetensors")).items()}
+    assert kinds["classifier.weight"] == kinds["backbone.convolutions.0.0.weight"] == torch.float16
+    assert kinds["classifier.scale"] == kinds["backbone.convolutions.0.1.running_var"] == torch.float32
+    with torch.no_grad():
+        network.classifier.weight[0, 0] = 1e6
+    save_network(network, tmp_path / "large", {"classes": list("abcd"), "image_size": 32, "name": "n"})
+    assert load_network(tmp_path / "large")[0].classifier.weight[0, 0] == 1e6
 
 
 def test_a_network_of_other_data_is_refused(saved):

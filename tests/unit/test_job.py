@@ -1,12 +1,13 @@
 import errno
 import logging
 import os
+import signal
 import sys
 
 import pytest
 
 from fewshot.errors import FewshotError
-from fewshot.job import job
+from fewshot.job import job, until_terminated
 
 
 def test_everything_said_goes_to_the_log(tmp_path, tiny_config, capsys):
@@ -59,3 +60,22 @@ def test_a_log_that_cannot_be_written_does_not_end_the_job(tiny_config):
             logging.getLogger("x").warning("words " * 100)
             print("more", file=sys.stderr, flush=True)
     assert plan.config.run == "tiny"
+
+
+def test_a_process_asked_to_end_finishes_its_step_and_ends_as_terminated():
+    steps, before = [], signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as caught, until_terminated() as asked:
+        for step in range(9):
+            steps.append(step)
+            if step == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+            if asked():
+                break
+    assert steps == [0, 1, 2, 3]
+    assert caught.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_process_left_alone_goes_on():
+    with until_terminated() as asked:
+        assert not asked()

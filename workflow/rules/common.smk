@@ -10,6 +10,7 @@ from fewshot.errors import ConfigError
 from fewshot.plan import Plan
 from fewshot.provenance import ROOT, nvidia_in_sight, source_hash
 from fewshot.tracking import flag_path, public_uri, tracked_path
+from fewshot.transfer import is_taken
 
 STORE = ("images.npy", "labels.npy", "classes.csv", "images.csv", "meta.json")
 NETWORK = ("model.safetensors", "model.json", "metrics.jsonl")
@@ -155,14 +156,47 @@ def teacher_files(wildcards):
     return files(PLAN.network_dir(teacher), NETWORK[:2]) if teacher else []
 
 
+def unless_taken(function):
+    """What results are made from; nothing when they were carried here from another machine (fewshot take)."""
+
+    @wraps(function)
+    def wanted(wildcards):
+        if "episodes" in wildcards.keys():
+            made = adaptation_job(wildcards)
+            jobs = [job for job in PLAN.evaluations if (job.network, job.adaptation) == (made.network, made.name)]
+        else:
+            jobs = [evaluation_job(wildcards)]
+        return [] if all(is_taken(PLAN, job) for job in jobs) else function(wildcards)
+
+    return wanted
+
+
+@unless_taken
+def tested_store(wildcards):
+    return store_files(wildcards)
+
+
+@unless_taken
+def tested_network(wildcards):
+    return network_files(wildcards)
+
+
+@unless_taken
+def tested_episodes(wildcards):
+    return str(PLAN.episodes_path(adaptation_job(wildcards).episodes))
+
+
+@unless_taken
 def feature_files(wildcards):
     return files(PLAN.features_dir(network_job(wildcards)), FEATURES)
 
 
+@unless_taken
 def episode_files(wildcards):
     return [str(PLAN.episodes_path(PLAN.episodes(shot))) for shot in evaluation_job(wildcards).shots]
 
 
+@unless_taken
 def adapted_files(wildcards):
     """What stage 2 made for one evaluation; nothing when the network is evaluated as trained."""
     wanted = evaluation_job(wildcards)

@@ -3,8 +3,8 @@
 
 rule evaluate:
     input:
-        store=store_files,
-        network=network_files,
+        store=tested_store,
+        network=tested_network,
         features=feature_files,
         episodes=episode_files,
         adapted=adapted_files,

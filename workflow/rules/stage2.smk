@@ -3,9 +3,9 @@
 
 rule adapt:
     input:
-        store=store_files,
-        network=network_files,
-        episodes="resources/{store}/episodes/{episodes}.npz",
+        store=tested_store,
+        network=tested_network,
+        episodes=tested_episodes,
     output:
         expand(
             "resources/{{store}}/networks/{{network}}/seed{{seed}}/adapted/{{adaptation}}/{{episodes}}-first{{tasks}}/{file}",

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# One run on a machine that has PyTorch and this checkout, and nothing else: no network, no Snakemake, no MLflow, no DVC.
+#
+#   scripts/gpu_run.sh CONFIG OUT [SECONDS]
+#
+# Goes through preparation, stage 1, features, stage 2 and evaluation with the `fewshot` command line alone. Called again it
+# goes on where it was; after SECONDS (540 unless told) it stops by itself with its state saved. What is complete then lies in
+# OUT, packed in files of a few MB; `fewshot take OUT/*.tar.gz` makes it the pipeline's own outputs on the machine at home.
+#
+# Data comes as the publisher's archive in data/raw/, or in parts of at most 60 MB:
+#   split --bytes 60000000 --numeric-suffixes cifar-100-python.tar.gz data/parts/cifar-100-python.tar.gz.part-
+#
+# PYTHON: the interpreter (python3). DONE: 0 when the run is complete, 75 when there is more to do, else the error's status.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+config=${1:?usage: scripts/gpu_run.sh CONFIG OUT [SECONDS]}
+out=${2:?usage: scripts/gpu_run.sh CONFIG OUT [SECONDS]}
+seconds=${3:-540}
+python=${PYTHON:-python3}
+export PYTHONPATH=src${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
+
+mkdir -p data/raw "$out"
+shopt -s nullglob
+for first in data/parts/*.part-00; do
+    archive=data/raw/$(basename "${first%.part-00}")
+    if [ ! -e "$archive" ]; then
+        cat "${first%00}"* > "$archive.joining"
+        mv "$archive.joining" "$archive"
+    fi
+done
+
+status=0
+timeout --signal=TERM --kill-after=60 "$seconds" "$python" -m fewshot run "$config" || status=$?
+"$python" -m fewshot pack "$config" --out "$out" || [ "$status" -ne 0 ]
+case $status in
+    0) echo "complete: $out" ;;
+    124 | 137 | 143) echo "more to do: call again"; exit 75 ;;
+    *) exit "$status" ;;
+esac

@@ -1,0 +1,83 @@
+"""`scripts/gpu_run.sh` as on a machine that has PyTorch alone, and the way of its results into the pipeline."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fewshot.config import load
+from fewshot.plan import Plan
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def away(tmp_path):
+    """A checkout elsewhere."""
+    folder = tmp_path / "away"
+    folder.mkdir()
+    for name in ("src", "config"):
+        (folder / name).symlink_to(ROOT / name)
+    (folder / "scripts").mkdir()
+    (folder / "scripts/gpu_run.sh").write_bytes((ROOT / "scripts/gpu_run.sh").read_bytes())
+    return folder
+
+
+def gpu_run(away, config, seconds):
+    environment = os.environ | {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
+    command = ["bash", "scripts/gpu_run.sh", str(config), "packed", str(seconds)]
+    return subprocess.run(command, cwd=away, env=environment, capture_output=True, text=True, check=False, timeout=300)
+
+
+def test_a_run_in_several_calls_is_taken_up_by_the_pipeline(away, tmp_path):
+    data = yaml.safe_load((ROOT / "tests/integration/tiny.yaml").read_text())
+    data["stage1"]["training"] |= {
+        "iterations": 4000,
+        "validation": {"every": 2000, "way": 2, "shot": 2, "queries": 2, "tasks": 10},
+    }
+    config = away / "run.yaml"
+    config.write_text(yaml.safe_dump(data))
+    first = gpu_run(away, config, 15)
+    assert first.returncode == 75, first.stderr
+    assert "the state is saved" in first.stderr
+    data["stage1"]["training"]["iterations"] = 60
+    config.write_text(yaml.safe_dump(data | {"run": "short"}))
+    done = gpu_run(away, config, 200)
+    assert done.returncode == 0, done.stderr
+    packed = sorted((away / "packed").iterdir())
+    assert {path.name for path in packed} == {"network-gap-seed0.tar.gz", "network-dense-seed0.tar.gz", "results.tar.gz"}
+    assert max(path.stat().st_size for path in packed) < 16 << 20
+
+    home = tmp_path / "home"
+    home.mkdir()
+    for name in ("config", "profiles"):
+        (home / name).symlink_to(ROOT / name)
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+
+    def call(*arguments):
+        return subprocess.run(
+            [sys.executable, "-m", *arguments],
+            cwd=home,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=200,
+        )
+
+    assert call("fewshot", "prepare", str(config)).returncode == 0
+    taken = call("fewshot", "take", *map(str, packed))
+    assert taken.returncode == 0, taken.stderr
+    snakemake = ("snakemake", "--snakefile", str(ROOT / "Snakefile"), "--configfile", str(config), "--cores", "1")
+    planned = call(*snakemake, "--dry-run", "results_only")
+    jobs = dict(re.findall(r"^(\w+)\s+(\d+)$", planned.stdout + planned.stderr, re.MULTILINE))
+    assert set(jobs) == {"assemble", "draw_figures", "draw_activation_maps", "results_only", "total"}, planned.stdout
+    made = call(*snakemake, "--until", "assemble")
+    assert made.returncode == 0, made.stdout + made.stderr
+    plan = Plan(load(config))
+    assert (home / plan.results / "summary.csv").read_text().count("\n") == 1 + 3 * 2 + 2 + 1

@@ -1,0 +1,155 @@
+import io
+import json
+import tarfile
+
+import pytest
+
+from fewshot import stages
+from fewshot.config import parse
+from fewshot.errors import ConfigError, DataError
+from fewshot.files import read_json, write_json
+from fewshot.plan import Plan
+from fewshot.transfer import is_taken, pack, take
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory, tiny_config):
+    """A whole tiny run made in one folder, and its archives."""
+    folder = tmp_path_factory.mktemp("away")
+    plan = Plan(tiny_config)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        stages.prepare(plan, workers=1)
+        for shot in plan.config.evaluation.shots:
+            stages.draw_episodes(plan, plan.episodes(shot))
+        with pytest.raises(DataError, match="nothing is complete yet"):
+            pack(plan, folder / "early")
+        for network in plan.networks:
+            stages.train(plan, network, threads=1)
+            stages.extract(plan, network, threads=1)
+        for adaptation in plan.adaptations:
+            stages.adapt(plan, adaptation, threads=1)
+        for evaluation in plan.evaluations:
+            stages.evaluate(plan, evaluation, threads=1)
+        archives = pack(plan, folder / "out")
+    return plan, folder, archives
+
+
+@pytest.fixture
+def home(tmp_path, packed, monkeypatch):
+    """The project's folder at home, with the store prepared there."""
+    monkeypatch.chdir(tmp_path)
+    stages.prepare(packed[0], workers=1)
+    return tmp_path
+
+
+def files(folder):
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_what_was_packed_is_taken_up_in_its_place(packed, home):
+    plan, away, archives = packed
+    assert [path.name for path in archives] == [
+        "network-c128f-gap-seed0.tar.gz", "network-resnet12-dense-seed0.tar.gz", "results.tar.gz",
+    ]  # fmt: skip
+    assert take(archives).config == plan.config
+    for job in plan.networks:
+        for name in ("model.safetensors", "model.json", "metrics.jsonl"):
+            assert (home / plan.network_dir(job) / name).read_bytes() == (away / plan.network_dir(job) / name).read_bytes()
+    for evaluation in plan.evaluations:
+        assert is_taken(plan, evaluation)
+        assert stages.evaluated(plan, evaluation)
+        assert files(home / plan.evaluation_dir(evaluation)) == files(away / plan.evaluation_dir(evaluation)) | {"taken.json"}
+    (adaptation,) = plan.adaptations
+    assert files(home / plan.adapted_dir(adaptation)) == {"adapt.json", "metrics.jsonl"}
+
+
+def test_results_of_other_settings_are_not_the_ones_taken(packed, home):
+    plan, _, archives = packed
+    take(archives)
+    data = plan.config.as_dict()
+    data["evaluation"]["tasks"] = 20
+    other = Plan(parse(data))
+    assert not is_taken(other, other.evaluations[0])
+
+
+def test_archives_may_come_one_by_one_but_results_not_before_their_network(packed, home):
+    plan, _, archives = packed
+    before = files(home)
+    with pytest.raises(DataError, match=r"results of c128f-gap: of a network that is not here"):
+        take(archives[-1:])
+    assert files(home) == before
+    for path in archives:
+        take([path])
+    assert is_taken(plan, plan.evaluations[0])
+
+
+def changed(archive, out, change):
+    with tarfile.open(archive, "r:gz") as source, tarfile.open(out, "w:gz") as target:
+        for member in source.getmembers():
+            content = change(member, source.extractfile(member).read())
+            member.size = len(content)
+            target.addfile(member, io.BytesIO(content))
+    return out
+
+
+def test_a_changed_network_is_refused_and_nothing_is_written(packed, home):
+    _, _, archives = packed
+    before = files(home)
+
+    def flip(member, content):
+        return content[:-1] + bytes([content[-1] ^ 1]) if member.name.endswith(".safetensors") else content
+
+    with pytest.raises(DataError, match=r"model\.safetensors: damaged .*nothing was taken"):
+        take([changed(archives[0], home / "x.tar.gz", flip)])
+    (home / "x.tar.gz").unlink()
+    assert files(home) == before
+
+
+@pytest.mark.parametrize("name", ["../evil", "/tmp/evil", "resources/evil", "src/fewshot/plan.py"])
+def test_a_file_that_the_run_does_not_make_is_refused(packed, home, name):
+    _, _, archives = packed
+    before = files(home)
+
+    def rename(member, content):
+        if member.name.endswith("metrics.jsonl"):
+            member.name = name
+        return content
+
+    path = changed(archives[0], home / "x.tar.gz", rename)
+    with pytest.raises(DataError, match=r"is not of run tiny; nothing was taken"):
+        take([path])
+    path.unlink()
+    assert files(home) == before
+
+
+def test_a_link_is_refused(packed, home):
+    _, _, archives = packed
+    with tarfile.open(archives[0], "r:gz") as source, tarfile.open(home / "x.tar.gz", "w:gz") as target:
+        for member in source.getmembers():
+            if member.name.endswith("metrics.jsonl"):
+                member.type, member.linkname, member.size = tarfile.SYMTYPE, "/etc/passwd", 0
+            target.addfile(member, source.extractfile(member) if member.isreg() else None)
+    with pytest.raises(DataError, match="nothing was taken"):
+        take([home / "x.tar.gz"])
+
+
+def test_a_cut_archive_none_and_those_of_other_images_or_runs_are_refused(packed, home):
+    plan, _, archives = packed
+    (home / "cut.tar.gz").write_bytes(archives[0].read_bytes()[:1000])
+    with pytest.raises(DataError, match=r"cut\.tar\.gz: damaged, or not an archive"):
+        take([home / "cut.tar.gz"])
+    with pytest.raises(DataError, match=r"no\.tar\.gz: no such archive"):
+        take([home / "no.tar.gz"])
+    with pytest.raises(ConfigError, match="no archives to take"):
+        take([])
+
+    def other_run(member, content):
+        return json.dumps(json.loads(content) | {"run": "other"}).encode() if member.name == "run.json" else content
+
+    with pytest.raises(ConfigError, match="several runs: other, tiny"):
+        take([archives[0], changed(archives[0], home / "other.tar.gz", other_run)])
+    meta = home / plan.store_dir / "meta.json"
+    write_json(meta, read_json(meta) | {"data_hash": "0" * 64})
+    with pytest.raises(DataError, match="of other images than those of"):
+        take(archives)
