@@ -116,7 +116,7 @@ class Plan:
         return EpisodeJob(settings.way, shot, settings.queries, settings.tasks, settings.part, settings.seed)
 
     def _networks(self) -> tuple[NetworkJob, ...]:
-        """The networks that a test or the activation maps name, and their teachers; others that the config has are not trained."""
+        """The networks that a test or the activation maps name, and their teachers; no others are trained."""
         found: dict[tuple[str, int], NetworkJob] = {}
         for name, settings in self.config.stage1.networks.items():
             for seed in self.config.seeds:
