@@ -238,7 +238,7 @@ def _references(run: _Measured) -> Table | None:
         rows.append([str(row), _backbone(str(backbone)), str(setting), *cells, str(like), str(source), str(note)])
     caption = (
         "5-way accuracy in percent on novel classes, as published. Like for like: base classes only, inductive, "
-        "the set's usual image size."
+        "the set's usual image size; unknown where that size is not recorded."
     )
     numbers = [Column("published", f"{shot}-shot", numbers=True) for shot in shots]
     columns = [Column("method"), Column("backbone"), Column("setting"), *numbers]
