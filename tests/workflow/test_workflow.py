@@ -15,7 +15,8 @@ from fewshot.plan import Plan
 
 ROOT = Path(__file__).parents[2]
 TABLES = sorted(path.stem for path in (ROOT / "config" / "runs").glob("000_table*.yaml") if "_cpu" not in path.stem)
-RUNS = ("fc100", "cifar_fs", "miniimagenet", "cub", "omniglot", "folder", *TABLES)
+STRONG = ("strong_fc100", "strong_miniimagenet", "strong_fc100_cpu")
+RUNS = ("fc100", "cifar_fs", "miniimagenet", "cub", "omniglot", "folder", *STRONG, *TABLES)
 
 
 def _planned(output: str) -> dict[str, int]:
