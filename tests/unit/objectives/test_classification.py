@@ -49,7 +49,7 @@ def test_label_smoothing_spreads_its_share_over_all_classes(batch):
     loss, _ = run(Classification(settings(label_smoothing=0.1), 8), student, images, labels)
     log = student.logits(student.normalise(images)).log_softmax(-1)
     target = 0.9 * F.one_hot(labels, 5) + 0.1 / 5
-    assert float(loss) == pytest.approx(float(-(target[:, None] * log).sum(-1).mean()), rel=1e-5)
+    assert loss.item() == pytest.approx(float(-(target[:, None] * log).sum(-1).mean()), rel=1e-5)
 
 
 @pytest.mark.parametrize("views", ["all", "one"])
@@ -71,7 +71,7 @@ def test_the_rotation_loss_is_of_images_turned_by_hand(batch, views):
         classes = -student.classify(features).log_softmax(-1)[0, :, labels[original]].mean()
         rotation = -objective.rotation_head(features.mean((2, 3))).log_softmax(-1)[0, turn]
         want.append(classes + 0.5 * rotation)
-    assert float(loss) == pytest.approx(float(torch.stack(want).mean()), rel=1e-5)
+    assert loss.item() == pytest.approx(float(torch.stack(want).mean()), rel=1e-5)
     assert len(turned) == (24 if views == "all" else 6)
 
 
@@ -104,7 +104,7 @@ def test_a_student_of_itself_pays_only_for_the_labels(batch):
     taught = Classification(settings(distillation={"teacher": "t", "weight": 0.25}), 8, teacher=student)
     plain, _ = run(Classification(settings(), 8), student, images, labels)
     loss, _ = run(taught, student, images, labels)
-    assert float(loss) == pytest.approx(0.75 * float(plain), rel=1e-4)
+    assert loss.item() == pytest.approx(0.75 * float(plain), rel=1e-4)
 
 
 def test_the_teacher_is_neither_trained_nor_kept(batch):
