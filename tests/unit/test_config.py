@@ -198,8 +198,8 @@ def test_a_field_that_came_later_counts_once_it_is_used(path, value):
 @pytest.mark.parametrize(
     ("run", "store", "networks"),
     [
-        ("fc100_cpu", "fc100-32px-53b53bc111", ["ce6181b1c3", "80d023f718", "f20a7d8ef5"]),
-        ("miniimagenet", "miniimagenet-84px-026bef7291", ["d0781e2118", "f6d0499160", "0f67581c33"]),
+        ("fc100_cpu", "fc100-32px-a1c143b4b8", ["ce6181b1c3", "80d023f718", "f20a7d8ef5"]),
+        ("miniimagenet", "miniimagenet-84px-a7d0afd51e", ["d0781e2118", "f6d0499160", "0f67581c33"]),
     ],
 )
 def test_keys_under_which_networks_were_trained_stay(run, store, networks):

@@ -10,7 +10,7 @@ from fewshot.config.base import Settings, Share
 
 
 class _Dataset(Settings):
-    incidental: ClassVar[frozenset[str]] = frozenset({"raw"})
+    incidental: ClassVar[frozenset[str]] = frozenset({"raw", "hashes"})  # the store holds the hash of what was found
 
     image_size: Annotated[int, Field(ge=8, le=1024)]
     """Side of the square images in the store, in pixels."""
@@ -21,7 +21,8 @@ class _Dataset(Settings):
     raw: str = "data/raw"
     """Folder that holds the archives."""
     hashes: dict[str, str] = Field({})
-    """Archive file name -> `sha256:...`, `md5:...` or `none` (unchecked; the report says so), in place of the known hash."""
+    """Archive file name -> `sha256:...`, `md5:...` or `none` (unchecked; the report says so), in place of the known hash. Makes
+    no other store: the images have a hash of their own."""
 
     @field_validator("hashes")
     @classmethod
