@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from fewshot.plan import AS_TRAINED, Plan
+from fewshot.plan import Plan
 from fewshot.report import drawing
 from fewshot.report.assembly import by_place, write_csv
 from fewshot.report.drawing import MEASURES
+from fewshot.report.gains import gains_table
 from fewshot.report.papers import BACKBONES, LABELS, backbone_name, usual_pooling
 from fewshot.report.published import PUBLISHED, Published, load_published
 from fewshot.report.results import Row, make_rows, read_lines, read_settings, read_store
-from fewshot.report.statistics import paired, seed_interval
+from fewshot.report.statistics import seed_interval
 
 
 def draw_figures(plan: Plan, published: Path = PUBLISHED) -> None:
@@ -123,63 +123,6 @@ def published_table(rows: Sequence[Row]) -> pd.DataFrame:
     table = pd.DataFrame(found, columns=columns)
     table["published_ci95"] = table["published_ci95"].astype(float)
     return table.sort_values(["shot", "population", "setting"], kind="stable", ignore_index=True)
-
-
-def gains_table(rows: Sequence[Row]) -> pd.DataFrame:
-    """Paired gains in points: dense over GAP training of one backbone, each tested its way; adapted over as trained."""
-    index: dict[tuple[str, str, int, str, str], list[Row]] = {}
-    for row in rows:
-        record = row.record
-        key = (record.network.name, record.adaptation, record.evaluated.shot, row.population, _pair(row))
-        index.setdefault(key, []).append(row)
-    found = []
-    for (network, adaptation, shot, population, pair), after in index.items():
-        if pair != usual_pooling(after[0].record.network.settings):
-            continue
-        if adaptation != AS_TRAINED:
-            before = index.get((network, AS_TRAINED, shot, population, pair))
-            if before is not None:
-                gain = f"{_backbone(after[0])}: {after[0].method} over {before[0].method}"
-                found.append(_gain("adapted over as trained", gain, shot, population, before, after))
-        else:
-            for before in _trained_with_gap(index, after, shot, population):
-                gain = f"{_backbone(after[0])}: {after[0].method} over {before[0].method}"
-                found.append(_gain("dense over GAP training", gain, shot, population, before, after))
-    columns = ["comparison", "gain", "shot", "population", "difference", "ci95", "tasks", "excludes_zero"]
-    return pd.DataFrame([row for row in found if row], columns=columns).sort_values(
-        ["comparison", "gain", "population", "shot"], kind="stable", ignore_index=True
-    )
-
-
-def _trained_with_gap(
-    index: dict[tuple[str, str, int, str, str], list[Row]], after: list[Row], shot: int, population: str
-) -> Iterator[list[Row]]:
-    settings = after[0].record.network.settings
-    if settings.classifier.pooling != "dense":
-        return
-    for key, before in index.items():
-        other = before[0].record.network.settings
-        alike = other.backbone == settings.backbone and other.classifier.kind == settings.classifier.kind
-        if alike and other.classifier.pooling == "gap" and key[1:] == (AS_TRAINED, shot, population, "gap/gap"):
-            yield before
-
-
-def _gain(comparison: str, gain: str, shot: int, population: str, before: list[Row], after: list[Row]) -> dict[str, Any] | None:
-    """One row of the gains: over tasks for one seed, over the seeds' differences for several; None: no common tasks."""
-    differences = [
-        paired(first.record.accuracies[population], second.record.accuracies[population])
-        for first in before
-        for second in after
-        if first.record.network.seed == second.record.network.seed and first.record.episodes == second.record.episodes
-    ]
-    if not differences:
-        return None
-    mean, over_seeds = seed_interval([difference.difference for difference in differences])
-    ci95 = differences[0].ci95 if over_seeds is None else over_seeds
-    return {
-        "comparison": comparison, "gain": gain, "shot": shot, "population": population, "difference": mean, "ci95": ci95,
-        "tasks": differences[0].tasks, "excludes_zero": "yes" if abs(mean) > ci95 else "no",
-    }  # fmt: skip
 
 
 def _over_seeds(group: Sequence[Row]) -> tuple[float, float]:

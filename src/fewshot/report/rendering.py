@@ -31,6 +31,13 @@ class Accuracy:
         return f"{self.value:.2f} ± {self.ci95:.2f}" if self.has_interval else f"{self.value:.2f}"
 
 
+class Difference(Accuracy):
+    """A difference of two accuracies, in points: shown with its sign."""
+
+    def __str__(self) -> str:
+        return f"{self.value:+.2f} ± {self.ci95:.2f}" if self.has_interval else f"{self.value:+.2f}"
+
+
 Cell = str | Accuracy | None
 
 
@@ -129,7 +136,7 @@ _STYLE = """
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e6eaf0; --soft: #a2adbb; --line: #39424d; --page: #14181d; --head: #222932; --note: #3a3115; }
 }
-body { margin: 0 auto; padding: 1rem; max-width: 75rem; background: var(--page); color: var(--ink);
+body { margin: 0 auto; padding: 1rem; max-width: 90rem; background: var(--page); color: var(--ink);
   font: 1rem/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.4rem; line-height: 1.25; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
 .note { background: var(--note); border-radius: .3rem; padding: .5rem .75rem; margin: .5rem 0; }
@@ -201,7 +208,7 @@ def _head(columns: Sequence[Column]) -> str:
 
 def _class(column: Column, cell: Cell = None) -> str:
     names = ["number"] if column.numbers else []
-    if column.name == "published":
+    if column.name in ("published", "difference"):
         names.append("published")
     if isinstance(cell, str) and len(cell) > 60:
         names.append("long")

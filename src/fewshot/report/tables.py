@@ -1,92 +1,23 @@
-"""Tables in the papers' shape, measured and published side by side: what goes into which cell."""
+"""Tables in the papers' shape, measured and published side by side: which rows and columns each has."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
 from fewshot.plan import AS_TRAINED, Plan
-from fewshot.report.papers import BACKBONES, LABELS, backbone_name, is_of_the_paper, stage1_name, usual_pooling
-from fewshot.report.published import Published
-from fewshot.report.rendering import Accuracy, Cell, Column, Table
+from fewshot.report.cells import ADAPTED_PAIRS, PAIRS, Measured, backbone_title, pair_title, reported
+from fewshot.report.gains import gains_table
+from fewshot.report.papers import LABELS, backbone_name, is_of_the_paper, stage1_name, usual_pooling
+from fewshot.report.rendering import Cell, Column, Difference, Table
 from fewshot.report.results import Row
-from fewshot.report.statistics import seed_interval
 
-PAIRS = ("gmp/gmp", "gmp/dense", "gap/gap", "gap/dense", "gap/gmp", "gmp/gap")
-"""Support/query poolings at testing, in the order of the paper's Table 2, then those of its Table 3."""
 MARK = "\u2020"
 """Beside methods whose numbers are as reported in the literature."""
-
-
-# --- contents --------------------------------------------------------------------------------------------------------
-
-
-class _Measured:
-    """The run's rows by network, adaptation, shot, poolings and population; seeds put together."""
-
-    def __init__(self, plan: Plan, rows: Sequence[Row], published: pd.DataFrame) -> None:
-        self.plan, self.table = plan, published
-        self.published = Published(published)
-        self.dataset, self.image_size = plan.config.dataset.name, plan.config.dataset.image_size
-        self.shots = sorted({row.record.evaluated.shot for row in rows})
-        order = list(plan.config.stage1.networks)
-        rows = sorted(rows, key=lambda row: (order.index(row.record.network.name), row.record.adaptation != AS_TRAINED))
-        self.first: dict[tuple[str, str], Row] = {}
-        self.groups: dict[tuple[str, str, int, str, str], list[Row]] = {}
-        for row in rows:
-            record = row.record
-            place = (record.network.name, record.adaptation)
-            self.first.setdefault(place, row)
-            pair = f"{record.evaluated.support_pooling}/{record.evaluated.query_pooling}"
-            self.groups.setdefault((*place, record.evaluated.shot, pair, row.population), []).append(row)
-        self.any_published = bool((published["dataset"] == self.dataset).any()) and plan.config.evaluation.part == "test"
-
-    def pairs(self, place: tuple[str, str], shot: int | None = None) -> list[str]:
-        found = {key[3] for key in self.groups if key[:2] == place and shot in (None, key[2])}
-        return [pair for pair in PAIRS if pair in found]
-
-    def populations(self, place: tuple[str, str], shot: int) -> set[str]:
-        """Populations that were evaluated; `novel` where none was."""
-        return {key[4] for key in self.groups if key[:3] == (*place, shot)} or {"novel"}
-
-    def cells(self, place: tuple[str, str], shot: int, pair: str, population: str = "novel") -> list[Cell]:
-        """Measured, and published where the data set has published numbers at all."""
-        group = self.groups.get((*place, shot, pair, population), [])
-        measured: Cell = None
-        if group:
-            mean, over_seeds = seed_interval([row.accuracy for row in group])
-            measured = Accuracy(mean, group[0].ci95 if over_seeds is None else over_seeds)
-        return [measured, self.number(place, shot, pair, population)] if self.any_published else [measured]
-
-    def number(self, place: tuple[str, str], shot: int, pair: str, population: str = "novel") -> Accuracy | None:
-        record = self.first[place].record
-        support, query = pair.split("/")
-        found = self.published.find(
-            self.dataset, record.network.settings, record.adaptation_settings, image_size=self.image_size, way=record.way,
-            shot=shot, population=population, support_pooling=support, query_pooling=query,
-        )  # fmt: skip
-        return None if found is None else Accuracy(found.value, found.ci95)
-
-    def columns(self, groups: Iterable[str]) -> list[Column]:
-        names = ("measured", "published") if self.any_published else ("measured",)
-        return [Column(name, group, numbers=True) for group in groups for name in names]
-
-    def backbone(self, place: tuple[str, str]) -> str:
-        return _backbone(backbone_name(self.first[place].record.network.settings))
-
-    @property
-    def caption(self) -> str:
-        evaluation = self.plan.config.evaluation
-        seeds = len(self.plan.config.seeds)
-        spread = (
-            "the interval over tasks, 1.96 s / sqrt(tasks) with the sample standard deviation s"
-            if seeds == 1
-            else f"the interval over {seeds} seeds by Student's t (summary.csv has those over tasks)"
-        )
-        nothing = "" if self.any_published else " Nothing is published for this data set and these classes."
-        return f"{evaluation.way}-way accuracy in percent; ± is half the 95 % interval: measured, {spread}.{nothing}"
+UNLIKE = "\u2021"
+"""Beside those among them that are not like for like."""
 
 
 def accuracy_tables(plan: Plan, rows: Sequence[Row], published: pd.DataFrame) -> list[Table]:
@@ -97,12 +28,26 @@ def accuracy_tables(plan: Plan, rows: Sequence[Row], published: pd.DataFrame) ->
         rows: of its summary.
         published: the published numbers.
     """
-    run = _Measured(plan, rows, published)
-    found = [_methods(run), _stage1(run), _poolings(run), _stage2_poolings(run), _references(run)]
-    return [table for table in found if table is not None]
+    run = Measured(plan, rows, published)
+    found: list[tuple[Table, set[tuple[str, str, int, str, str]]]] = []
+    for make in (_methods, _stage1, _poolings, _stage2_poolings):
+        run.shown = set()
+        table = make(run)
+        if table is not None:
+            found.append((table, run.shown))
+    found = sorted(found, key=lambda one: sum(one[1] < other[1] for other in found))  # a fuller table before its excerpts
+    seen: set[tuple[str, str, int, str, str]] = set()
+    chosen = []
+    for table, shown in found:
+        own = table.rows[: len(table.rows) - table.reported]
+        methods = {str(row[0]).split(" [")[0] for row in own}  # less the config's names of settings of one method
+        if shown - seen or (table.name == "methods" and len(methods) > 1):
+            chosen.append(table)
+        seen |= shown
+    return [*chosen, *(table for table in (_gains(run, rows), _references(run)) if table is not None)]
 
 
-def _methods(run: _Measured) -> Table:
+def _methods(run: Measured) -> Table | None:
     """Shape of Tables 4 and 5: methods by shots, each tested as the paper tests it; then methods as reported."""
     rows: list[list[Cell]] = []
     measured = set()
@@ -110,38 +55,52 @@ def _methods(run: _Measured) -> Table:
         settings = first.record.network.settings
         pairs = run.pairs(place)
         usual = usual_pooling(settings)
+        if usual not in pairs and {"gmp/gmp"} == set(pairs):
+            continue  # tested as in Table 1 alone
         pair = usual if usual in pairs else pairs[0]
         if is_of_the_paper(run.dataset, settings, first.record.adaptation_settings, run.image_size):
             measured.add((backbone_name(settings), stage1_name(settings), first.record.adaptation != AS_TRAINED))
         cells = [cell for shot in run.shots for cell in run.cells(place, shot, pair)]
-        rows.append([first.method, run.backbone(place), _pair(pair), *cells])
-    reported = []
-    if run.any_published:
-        own = run.table[
-            (run.table["paper"] == "000") & run.table["table"].isin(["4", "5"]) & (run.table["dataset"] == run.dataset)
-        ]
-        for (_, method, backbone), group in own.groupby(["row", "method", "backbone"], sort=False):
-            first_row = group.iloc[0]
-            literature = first_row["stage1"] == ""
-            if not literature and (backbone, first_row["stage1"], first_row["stage2"] != AS_TRAINED) in measured:
-                continue
-            pair = "" if literature else _pair(f"{first_row['support_pooling']}/{first_row['query_pooling']}")
-            cells = [cell for shot in run.shots for cell in (None, _reported(group, shot))]
-            name = f"{method} {MARK}" if literature else str(method)
-            reported.append([name, _backbone(str(backbone)), pair, *cells])
+        rows.append([first.method, run.backbone(place), pair_title(pair), *cells])
+    if not rows:
+        return None
+    literature, unlike = _literature(run, measured)
     caption = run.caption + " Testing: pooling of support / query features."
-    if reported:
-        caption += f" {MARK}: as reported in the literature, by way of paper 000. Rows without a measured number were not run."
+    if literature:
+        caption += f" {MARK}: as reported in the literature, by way of paper 000; "
+        caption += "like for like" if not unlike else f"{UNLIKE}: not like for like"
+        caption += " (base classes only, inductive, the usual image size). Rows without a measured number were not run."
     columns = [
         Column("method"),
         Column("backbone"),
         Column("testing"),
         *run.columns(f"{shot}-shot" for shot in run.shots),
     ]
-    return Table("methods", "Accuracy on novel classes", caption, columns, rows + reported, len(reported))
+    return Table("methods", "Accuracy on novel classes", caption, columns, rows + literature, len(literature))
 
 
-def _stage1(run: _Measured) -> Table | None:
+def _literature(run: Measured, measured: set[tuple[str, str, bool]]) -> tuple[list[list[Cell]], bool]:
+    """The rows of the paper's table that are not `measured`, and whether one of them is not like for like."""
+    rows: list[list[Cell]] = []
+    any_unlike = False
+    if not run.any_published:
+        return rows, any_unlike
+    own = run.table[(run.table["paper"] == "000") & run.table["table"].isin(["4", "5"]) & (run.table["dataset"] == run.dataset)]
+    for (_, method, backbone), group in own.groupby(["row", "method", "backbone"], sort=False):
+        first = group.iloc[0]
+        literature = first["stage1"] == ""
+        if not literature and (backbone, first["stage1"], first["stage2"] != AS_TRAINED) in measured:
+            continue
+        unlike = literature and first["like_for_like"] != "yes"
+        any_unlike |= unlike
+        pair = "" if literature else pair_title(f"{first['support_pooling']}/{first['query_pooling']}")
+        cells = [cell for shot in run.shots for cell in (None, reported(group, shot), None)]
+        marks = " ".join([MARK] * literature + [UNLIKE] * unlike)
+        rows.append([f"{method} {marks}".strip(), backbone_title(str(backbone)), pair, *cells])
+    return rows, any_unlike
+
+
+def _stage1(run: Measured) -> Table | None:
     """Shape of Table 1: networks as trained; those trained densely tested with global max-pooling."""
     chosen = {"gap": "gap/gap", "dense": "gmp/gmp"}
     rows: list[list[Cell]] = []
@@ -160,7 +119,7 @@ def _stage1(run: _Measured) -> Table | None:
     return Table("stage1", "Stage 1 only, accuracy on novel classes", caption, columns, rows)
 
 
-def _poolings(run: _Measured) -> Table | None:
+def _poolings(run: Measured) -> Table | None:
     """Shape of Table 2: populations by pooling at testing, networks as trained; where more than the usual was tested."""
     wanted = [
         (place, shot)
@@ -186,15 +145,15 @@ def _poolings(run: _Measured) -> Table | None:
         Column("backbone"),
         Column("shots"),
         Column("classes"),
-        *run.columns(map(_pair, pairs)),
+        *run.columns(map(pair_title, pairs)),
     ]
     return Table("poolings", "Pooling at testing, stage 1 only", caption, columns, rows)
 
 
-def _stage2_poolings(run: _Measured) -> Table | None:
+def _stage2_poolings(run: Measured) -> Table | None:
     """Shape of Table 3: poolings of stage-2 training by pooling at testing."""
     places = [place for place in run.first if place[1] != AS_TRAINED]
-    pairs = [pair for pair in PAIRS if any(pair in run.pairs(place) for place in places)]
+    pairs = [pair for pair in ADAPTED_PAIRS if any(pair in run.pairs(place) for place in places)]
     if len(pairs) < 2 and len(places) == len({place[0] for place in places}):
         return None
     rows: list[list[Cell]] = []
@@ -220,12 +179,31 @@ def _stage2_poolings(run: _Measured) -> Table | None:
         "stage2_poolings",
         "Pooling in stage 2 and at testing, novel classes",
         caption,
-        columns + run.columns(map(_pair, pairs)),
+        columns + run.columns(map(pair_title, pairs)),
         rows,
     )
 
 
-def _references(run: _Measured) -> Table | None:
+def _gains(run: Measured, rows: Sequence[Row]) -> Table | None:
+    """Paired differences, beside those of the paper's averages."""
+    found = gains_table(rows)
+    if found.empty:
+        return None
+    with_published = run.any_published and found["published"].notna().any()
+    cells: list[list[Cell]] = []
+    for row in found.to_dict("records"):
+        published = [None if math.isnan(row["published"]) else Difference(row["published"])] if with_published else []
+        gain = Difference(row["difference"], row["ci95"])
+        cells.append([row["gain"], f"{row['shot']}-shot", row["population"], f"{row['tasks']:,}", gain, *published])
+    columns = [Column("gain"), Column("shots"), Column("classes"), Column("tasks"), Column("measured", numbers=True)]
+    caption = "Points of percent, task by task on the same tasks; ± is half the 95 % interval of the mean difference."
+    if with_published:
+        columns.append(Column("published", numbers=True))
+        caption += " Published: the difference of the paper's two averages, which it does not pair."
+    return Table("gains", "Gains on the same tasks", caption, columns, cells)
+
+
+def _references(run: Measured) -> Table | None:
     """Later work on the same data set."""
     later = run.table[(run.table["paper"] == "other") & (run.table["dataset"] == run.dataset)]
     if later.empty or not run.any_published:
@@ -234,8 +212,8 @@ def _references(run: _Measured) -> Table | None:
     keys = ["table", "row", "backbone", "source", "like_for_like", "note"]
     rows: list[list[Cell]] = []
     for (setting, row, backbone, source, like, note), group in later.groupby(keys, sort=False):
-        cells: list[Cell] = [_reported(group, shot) for shot in shots]
-        rows.append([str(row), _backbone(str(backbone)), str(setting), *cells, str(like), str(source), str(note)])
+        cells: list[Cell] = [reported(group, shot) for shot in shots]
+        rows.append([str(row), backbone_title(str(backbone)), str(setting), *cells, str(like), str(source), str(note)])
     caption = (
         "5-way accuracy in percent on novel classes, as published. Like for like: base classes only, inductive, "
         "the set's usual image size; unknown where that size is not recorded."
@@ -244,19 +222,3 @@ def _references(run: _Measured) -> Table | None:
     columns = [Column("method"), Column("backbone"), Column("setting"), *numbers]
     columns += [Column("like for like"), Column("source"), Column("note")]
     return Table("references", "Other published results", caption, columns, rows, len(rows))
-
-
-def _reported(group: pd.DataFrame, shot: int) -> Accuracy | None:
-    rows = group[group["shot"] == shot]
-    if rows.empty:
-        return None
-    value, ci95 = float(rows["value"].iloc[0]), float(rows["ci95"].iloc[0])
-    return Accuracy(value, None if math.isnan(ci95) else ci95)
-
-
-def _pair(pair: str) -> str:
-    return " / ".join(LABELS[name] for name in pair.split("/"))
-
-
-def _backbone(name: str) -> str:
-    return BACKBONES.get(name, name)

@@ -1,11 +1,16 @@
 """Which tables a run fills, and what stands in their cells."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
+
+from fewshot.config import load
 from fewshot.plan import Plan
 from fewshot.report.published import Published, load_published
-from fewshot.report.rendering import Accuracy, Table, as_csv
+from fewshot.report.rendering import Accuracy, Difference, Table, as_csv
 from fewshot.report.results import Row, make_rows, read_settings, read_store
 from fewshot.report.tables import accuracy_tables
 
@@ -65,22 +70,46 @@ def test_methods_beside_the_paper_then_the_literature(made_run: Make) -> None:
     found, rows = tables(made_run())
     table = found["methods"]
     assert heads(table) == [
-        "method", "backbone", "testing", "1-shot measured", "1-shot published", "5-shot measured", "5-shot published",
+        "method", "backbone", "testing", "1-shot measured", "1-shot published", "1-shot difference", "5-shot measured",
+        "5-shot published", "5-shot difference",
     ]  # fmt: skip
     assert [row[0] for row in table.rows[:4]] == ["GAP", "GAP", "DC", "DC + IMP"]
     one, five = (measured(rows, "r12-dense", "as-trained", f"{shot}shot-gap-dense") for shot in (1, 5))
-    assert text(table, 2) == ["DC", "ResNet-12", "GAP / DC", one, "42.04 ± 0.17", five, "57.05 ± 0.16"]
-    assert text(table, 3)[3:5] == ["", ""]  # implants are not tested at 1 shot, and the paper has none
-    assert text(table, 0)[4] == ""  # the paper has no C128F on FC100
+    cells = text(table, 2)
+    assert cells[:5] + cells[6:8] == ["DC", "ResNet-12", "GAP / DC", one, "42.04 ± 0.17", five, "57.05 ± 0.16"]
+    assert text(table, 3)[3:6] == ["", "", ""]  # implants are not tested at 1 shot, and the paper has none
+    assert text(table, 0)[4:6] == ["", ""]  # the paper has no C128F on FC100
     assert table.reported == 2
-    assert text(table, -1) == ["TADAM †", "ResNet-12", "", "", "40.10 ± 0.40", "", "56.10 ± 0.40"]
+    assert text(table, -1) == ["TADAM †", "ResNet-12", "", "", "40.10 ± 0.40", "", "", "56.10 ± 0.40", ""]
+    assert "†: as reported in the literature, by way of paper 000; like for like" in table.caption
+
+
+def test_the_difference_is_measured_less_published_with_the_interval_of_both(made_run: Make) -> None:
+    found, rows = tables(made_run())
+    row = next(row for row in rows if row.place == ("r12-dense", "as-trained", "5shot-gap-dense", "novel"))
+    cell = found["methods"].rows[2][8]
+    assert isinstance(cell, Difference)
+    assert cell.value == pytest.approx(row.accuracy - 57.05)
+    assert cell.ci95 == pytest.approx(np.hypot(row.ci95, 0.16))
+    assert str(cell) == f"{row.accuracy - 57.05:+.2f} ± {np.hypot(row.ci95, 0.16):.2f}"
+
+
+def test_literature_that_is_not_like_for_like_is_marked(made_run: Make) -> None:
+    plan = made_run()
+    published = load_published()
+    published.loc[published["row"] == "TADAM [31]", "like_for_like"] = "no"
+    store = read_store(plan)
+    rows = make_rows(plan, read_settings(plan, store), store, Published(published))
+    table = accuracy_tables(plan, rows, published)[0]
+    assert [row[0] for row in table.rows[-2:]] == ["Prototypical networks (Oreshkin et al.) †", "TADAM † ‡"]
+    assert "‡: not like for like" in table.caption
 
 
 def test_what_the_run_left_out_of_the_papers_table_is_an_empty_cell(made_run: Make) -> None:
     found, _ = tables(made_run(**MINI))
     table = found["methods"]
     wide = next(row for row in table.rows if row[0] == "DC + WIDE")
-    assert wide[3:] == [None, Accuracy(78.25, 0.14)]
+    assert wide[3:] == [None, Accuracy(78.25, 0.14), None]
     assert [row[0] for row in table.rows].count("GAP") == 1
 
 
@@ -91,7 +120,7 @@ def test_networks_that_the_paper_does_not_have_stand_beside_no_number(made_run: 
     found, rows = tables(made_run(**{**MINI, "stage1": {"networks": networks}}))
     assert all(row.published is None for row in rows)
     assert any("widths 8-16-32-64 instead of 64-128-256-512" in row.deviations for row in rows)
-    assert {text(found["poolings"], i)[j] for i in range(6) for j in (5, 7, 9, 11)} == {""}
+    assert {text(found["poolings"], i)[j] for i in range(6) for j in (5, 6, 8, 9, 11, 12, 14, 15)} == {""}
     methods = [(row[0], row[3] is None, row[4]) for row in found["methods"].rows]
     assert ("GAP", False, None) in methods
     assert ("GAP", True, Accuracy(76.40, 0.13)) in methods
@@ -109,12 +138,14 @@ def test_shape_of_table_2(made_run: Make) -> None:
     found, rows = tables(made_run(**MINI))
     table = found["poolings"]
     assert heads(table)[4:] == [
-        f"{pair} {kind}" for pair in ("GMP / GMP", "GMP / DC", "GAP / GAP", "GAP / DC") for kind in ("measured", "published")
+        f"{pair} {kind}"
+        for pair in ("GMP / GMP", "GMP / DC", "GAP / GAP", "GAP / DC")
+        for kind in ("measured", "published", "difference")
     ]
     assert [(row[0], row[3]) for row in table.rows] == [(m, p) for m in ("GAP", "DC") for p in ("base", "novel", "both")]
     both = text(table, 5)
     assert both[4] == measured(rows, "dense", "as-trained", "5shot-gmp-gmp", "both")
-    assert both[5::2] == ["42.45 ± 0.07", "57.98 ± 0.10", "67.53 ± 0.10", "67.78 ± 0.10"]
+    assert both[5::3] == ["42.45 ± 0.07", "57.98 ± 0.10", "67.53 ± 0.10", "67.78 ± 0.10"]
 
 
 def test_shape_of_table_3(made_run: Make) -> None:
@@ -122,9 +153,9 @@ def test_shape_of_table_3(made_run: Make) -> None:
     table = found["stage2_poolings"]
     assert heads(table)[3:5] == ["stage 2 support", "stage 2 queries"]
     assert [row[3:5] for row in table.rows] == [["GAP", "GAP"], ["GMP", "DC"]]
-    assert heads(table)[5::2] == ["GAP / GAP measured", "GAP / DC measured", "GAP / GMP measured"]
+    assert heads(table)[5::3] == ["GAP / GAP measured", "GAP / GMP measured", "GAP / DC measured"]
     assert text(table, 1)[5] == measured(rows, "dense", "implants-gmp", "5shot-gap-gap")
-    assert text(table, 1)[6::2] == ["79.06 ± 0.19", "79.15 ± 0.19", "79.37 ± 0.18"]
+    assert text(table, 1)[6::3] == ["79.06 ± 0.19", "79.37 ± 0.18", "79.15 ± 0.19"]
 
 
 def test_later_work_is_marked_like_for_like_or_not(made_run: Make) -> None:
@@ -143,6 +174,74 @@ def test_a_set_without_published_numbers_has_no_columns_for_them(made_run: Make)
     assert "Nothing is published" in found["methods"].caption
 
 
+RUNS = Path(__file__).parents[3] / "config" / "runs"
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "others", "cells"),
+    [
+        ("000_table1_networks", "stage1", {"gains"}, 12),
+        ("000_table2_poolings", "poolings", {"methods", "gains"}, 24),
+        ("000_table3_implants", "stage2_poolings", set(), 12),
+        ("000_table4_methods", "methods", {"gains"}, 11),
+        ("000_table5_fc100", "methods", {"gains"}, 8),
+    ],
+)
+def test_the_run_of_a_papers_table_fills_that_table(
+    made_run: Make, name: str, first: str, others: set[str], cells: int
+) -> None:
+    """It comes first, every cell measured that the paper prints, in the paper's order of rows; none is left out."""
+    config = load(RUNS / f"{name}.yaml").as_dict()
+    small = {"tasks": 10, "queries": 2, "tests": [{**test, "tasks": None} for test in config["evaluation"]["tests"]]}
+    found, _ = tables(made_run(**{**config, "evaluation": {**config["evaluation"], **small}}))
+    assert next(iter(found)) == first
+    assert set(found) == {first, "references"} | others
+    table = found[first]
+    own = table.rows[: len(table.rows) - table.reported]
+    numbers = [
+        (row[i], row[i + 1], row[i + 2]) for row in own for i, head in enumerate(heads(table)) if head.endswith(" measured")
+    ]
+    full = [cell for cell in numbers if None not in cell]
+    assert len(full) == cells
+    # Implants have no 1-shot cell: nothing can be left out.
+    assert [cell for cell in numbers if cell not in full] == [(None, None, None)] * (first == "methods")
+    if table.reported:
+        assert len(table.rows) - len(own) == {"000_table4_methods": 5, "000_table5_fc100": 2}[name]
+
+
+def test_gains_stand_beside_the_differences_of_the_papers_averages(made_run: Make) -> None:
+    found, _ = tables(made_run())
+    table = found["gains"]
+    rows = {(row[0], row[1], row[2]): row for row in table.rows}
+    gain = rows["ResNet-12: DC + IMP over DC", "5-shot", "novel"]
+    assert gain[3] == "20"
+    assert str(gain[5]) == "+0.58"  # 57.63 - 57.05
+    assert str(rows["ResNet-12: DC over GAP", "1-shot", "novel"][5]) == "+1.02"
+    assert rows["ResNet-12: DC over GAP", "5-shot", "both"][5] is None
+
+
+def test_widening_is_compared_with_the_plain_network(made_run: Make) -> None:
+    networks = {
+        "dense": {"backbone": {"name": "resnet12"}, "classifier": {"pooling": "dense"}},
+        "wide": {"backbone": {"name": "resnet12", "wide": 16}, "classifier": {"pooling": "dense"}},
+    }
+    evaluation = {
+        "shots": [5],
+        "tasks": 10,
+        "queries": 2,
+        "tests": [{"networks": ["dense", "wide"], "poolings": ["gap/dense"]}],
+    }
+    found, rows = tables(
+        made_run(dataset={"name": "miniimagenet"}, stage1={"networks": networks}, evaluation=evaluation, activation_maps=None)
+    )
+    (gain,) = found["gains"].rows
+    assert gain[0] == "ResNet-12: DC + WIDE over DC"
+    dense, wide = rows
+    assert isinstance(gain[4], Difference)
+    assert gain[4].value == pytest.approx(wide.accuracy - dense.accuracy)
+    assert str(gain[5]) == "-0.70"
+
+
 def test_an_ordinary_run_has_no_table_3(made_run: Make) -> None:
     found, _ = tables(made_run())
     assert "stage2_poolings" not in found
@@ -152,4 +251,4 @@ def test_csv_has_numbers(made_run: Make) -> None:
     found, _ = tables(made_run())
     lines = as_csv(found["methods"]).splitlines()
     assert lines[0].startswith("method,backbone,testing,1-shot measured,1-shot measured ci95,1-shot published,")
-    assert lines[-1] == "TADAM †,ResNet-12,,,,40.10,0.40,,,56.10,0.40"
+    assert lines[-1] == "TADAM †,ResNet-12,,,,40.10,0.40,,,,,56.10,0.40,,"

@@ -1,0 +1,128 @@
+"""What stands in a table's cell: measured, published and their difference, looked up by network, shot and poolings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from fewshot.plan import AS_TRAINED, Plan
+from fewshot.report.papers import BACKBONES, LABELS, backbone_name
+from fewshot.report.published import Published
+from fewshot.report.rendering import Accuracy, Cell, Column, Difference
+from fewshot.report.results import Row
+from fewshot.report.statistics import seed_interval
+
+PAIRS = ("gmp/gmp", "gmp/dense", "gap/gap", "gap/dense", "gap/gmp", "gmp/gap")
+"""Support/query poolings at testing, in the order of the paper's Table 2; then the rest."""
+ADAPTED_PAIRS = ("gap/gap", "gap/gmp", "gap/dense", "gmp/gap", "gmp/gmp", "gmp/dense")
+"""The same in the order of its Table 3."""
+
+
+class Measured:
+    """The run's rows by network, adaptation, shot, poolings and population; seeds put together."""
+
+    def __init__(self, plan: Plan, rows: Sequence[Row], published: pd.DataFrame) -> None:
+        self.plan, self.table = plan, published
+        self.published = Published(published)
+        self.dataset, self.image_size = plan.config.dataset.name, plan.config.dataset.image_size
+        self.shots = sorted({row.record.evaluated.shot for row in rows})
+        order = list(plan.config.stage1.networks)
+        rows = sorted(rows, key=lambda row: (order.index(row.record.network.name), row.record.adaptation != AS_TRAINED))
+        self.first: dict[tuple[str, str], Row] = {}
+        self.groups: dict[tuple[str, str, int, str, str], list[Row]] = {}
+        for row in rows:
+            record = row.record
+            place = (record.network.name, record.adaptation)
+            self.first.setdefault(place, row)
+            pair = f"{record.evaluated.support_pooling}/{record.evaluated.query_pooling}"
+            self.groups.setdefault((*place, record.evaluated.shot, pair, row.population), []).append(row)
+        self.shown: set[tuple[str, str, int, str, str]] = set()
+        self.any_published = bool((published["dataset"] == self.dataset).any()) and plan.config.evaluation.part == "test"
+
+    def pairs(self, place: tuple[str, str], shot: int | None = None) -> list[str]:
+        """Support/query poolings that a network was tested with, in the order of PAIRS."""
+        found = {key[3] for key in self.groups if key[:2] == place and shot in (None, key[2])}
+        return [pair for pair in PAIRS if pair in found]
+
+    def populations(self, place: tuple[str, str], shot: int) -> set[str]:
+        """Populations that were evaluated; `novel` where none was."""
+        return {key[4] for key in self.groups if key[:3] == (*place, shot)} or {"novel"}
+
+    def cells(self, place: tuple[str, str], shot: int, pair: str, population: str = "novel") -> list[Cell]:
+        """Measured; and, where the data set has published numbers at all, published and the difference."""
+        key = (*place, shot, pair, population)
+        group = self.groups.get(key, [])
+        measured: Accuracy | None = None
+        if group:
+            self.shown.add(key)
+            mean, over_seeds = seed_interval([row.accuracy for row in group])
+            measured = Accuracy(mean, group[0].ci95 if over_seeds is None else over_seeds)
+        if not self.any_published:
+            return [measured]
+        number = self.number(place, shot, pair, population)
+        return [measured, number, difference(measured, number)]
+
+    def number(self, place: tuple[str, str], shot: int, pair: str, population: str = "novel") -> Accuracy | None:
+        """The paper's number of a cell."""
+        record = self.first[place].record
+        support, query = pair.split("/")
+        found = self.published.find(
+            self.dataset, record.network.settings, record.adaptation_settings, image_size=self.image_size, way=record.way,
+            shot=shot, population=population, support_pooling=support, query_pooling=query,
+        )  # fmt: skip
+        return None if found is None else Accuracy(found.value, found.ci95)
+
+    def columns(self, groups: Iterable[str]) -> list[Column]:
+        """The columns of each group of cells."""
+        names = ("measured", "published", "difference") if self.any_published else ("measured",)
+        return [Column(name, group, numbers=True) for group in groups for name in names]
+
+    def backbone(self, place: tuple[str, str]) -> str:
+        """A network's backbone as tables write it."""
+        return backbone_title(backbone_name(self.first[place].record.network.settings))
+
+    @property
+    def caption(self) -> str:
+        """What every table of accuracies says of its numbers."""
+        evaluation = self.plan.config.evaluation
+        seeds = len(self.plan.config.seeds)
+        spread = (
+            "the interval over tasks, 1.96 s / sqrt(tasks) with the sample standard deviation s"
+            if seeds == 1
+            else f"the interval over {seeds} seeds by Student's t (summary.csv has those over tasks)"
+        )
+        nothing = (
+            " Difference: measured less published, with the interval of both."
+            if self.any_published
+            else (" Nothing is published for this data set and these classes.")
+        )
+        return f"{evaluation.way}-way accuracy in percent; ± is half the 95 % interval: measured, {spread}.{nothing}"
+
+
+def difference(measured: Accuracy | None, published: Accuracy | None) -> Difference | None:
+    """Measured less published, in points, with the interval of two independent means."""
+    if measured is None or published is None:
+        return None
+    both = (measured.ci95, published.ci95) if measured.has_interval and published.has_interval else None
+    return Difference(measured.value - published.value, None if both is None else math.hypot(both[0] or 0, both[1] or 0))
+
+
+def reported(group: pd.DataFrame, shot: int) -> Accuracy | None:
+    """A published row's number at a number of shots."""
+    rows = group[group["shot"] == shot]
+    if rows.empty:
+        return None
+    value, ci95 = float(rows["value"].iloc[0]), float(rows["ci95"].iloc[0])
+    return Accuracy(value, None if math.isnan(ci95) else ci95)
+
+
+def pair_title(pair: str) -> str:
+    """`gap/dense` as `GAP / DC`."""
+    return " / ".join(LABELS[name] for name in pair.split("/"))
+
+
+def backbone_title(name: str) -> str:
+    """A backbone of published.csv as tables write it."""
+    return BACKBONES.get(name, name)

@@ -1,0 +1,110 @@
+"""Gains on the same tasks: dense over GAP training, widened over plain networks, adapted over as trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from fewshot.plan import AS_TRAINED
+from fewshot.report.papers import BACKBONES, backbone_name, usual_pooling
+from fewshot.report.results import Row
+from fewshot.report.statistics import paired, seed_interval
+
+COLUMNS = (
+    "comparison", "gain", "shot", "population", "difference", "ci95", "tasks", "excludes_zero", "published",
+)  # fmt: skip
+"""Columns of the gains; `published` is the difference of the paper's own two averages, where it has both."""
+
+Group = list[Row]
+"""The rows of one setting and population, one a seed."""
+
+
+def gains_table(rows: Sequence[Row]) -> pd.DataFrame:
+    """Paired gains in points between the settings of a run that the paper compares, over the tasks that they share.
+
+    Every network is tested its way: as the paper's Table 4 tests it, or, where that was not run, with its first poolings.
+    """
+    found = []
+    for comparison, before, after in _comparisons(_Index.of(rows)):
+        row = _gain(before, after)
+        if row is not None:
+            gain = f"{BACKBONES[backbone_name(before[0].record.network.settings)]}: {after[0].method} over {before[0].method}"
+            found.append({"comparison": comparison, "gain": gain, **row})
+    table = pd.DataFrame(found, columns=list(COLUMNS))
+    table["published"] = table["published"].astype(float)
+    return table.sort_values(["comparison", "gain", "population", "shot"], kind="stable", ignore_index=True)
+
+
+@dataclass(frozen=True)
+class _Index:
+    """(network, adaptation, shot, population) -> poolings -> the rows of its seeds."""
+
+    groups: dict[tuple[str, str, int, str], dict[str, Group]]
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> _Index:
+        groups: dict[tuple[str, str, int, str], dict[str, Group]] = {}
+        for row in rows:
+            record = row.record
+            key = (record.network.name, record.adaptation, record.evaluated.shot, row.population)
+            pair = f"{record.evaluated.support_pooling}/{record.evaluated.query_pooling}"
+            groups.setdefault(key, {}).setdefault(pair, []).append(row)
+        return cls(groups)
+
+    def tested(self, key: tuple[str, str, int, str]) -> tuple[str, Group]:
+        """The poolings that a network is tested with, and its rows."""
+        pairs = self.groups[key]
+        first, group = next(iter(pairs.items()))
+        usual = usual_pooling(group[0].record.network.settings)
+        return (usual, pairs[usual]) if usual in pairs else (first, group)
+
+
+def _comparisons(index: _Index) -> Iterator[tuple[str, Group, Group]]:
+    """What is compared, rows before, rows after."""
+    for key in index.groups:
+        network, adaptation, shot, population = key
+        pair, after = index.tested(key)
+        if adaptation != AS_TRAINED:
+            before = index.groups.get((network, AS_TRAINED, shot, population), {}).get(pair)
+            if before is not None:
+                yield "adapted over as trained", before, after
+            continue
+        settings = after[0].record.network.settings
+        wide = getattr(settings.backbone, "wide", 0)
+        plain = settings.backbone.model_copy(update={"wide": 0}) if wide else None
+        for other in index.groups:
+            if other[1:] != key[1:] or other[0] == network:
+                continue
+            _, before = index.tested(other)
+            its = before[0].record.network.settings
+            if its.classifier.kind != settings.classifier.kind:
+                continue
+            if its.backbone == settings.backbone and (its.classifier.pooling, settings.classifier.pooling) == ("gap", "dense"):
+                yield "dense over GAP training", before, after
+            elif its.backbone == plain and its.classifier == settings.classifier:
+                yield "widened over plain", before, after
+
+
+def _gain(before: Group, after: Group) -> dict[str, Any] | None:
+    """Numbers of one gain: over tasks for one seed, over the seeds' differences for several; None: no common tasks."""
+    record = after[0].record
+    population = after[0].population
+    differences = [
+        paired(first.record.accuracies[population], second.record.accuracies[population])
+        for first in before
+        for second in after
+        if first.record.network.seed == second.record.network.seed and first.record.episodes == second.record.episodes
+    ]
+    if not differences:
+        return None
+    mean, over_seeds = seed_interval([difference.difference for difference in differences])
+    ci95 = differences[0].ci95 if over_seeds is None else over_seeds
+    numbers = (before[0].published, after[0].published)
+    published = None if numbers[0] is None or numbers[1] is None else numbers[1].value - numbers[0].value
+    return {
+        "shot": record.evaluated.shot, "population": population, "difference": mean, "ci95": ci95,
+        "tasks": differences[0].tasks, "excludes_zero": "yes" if abs(mean) > ci95 else "no", "published": published,
+    }  # fmt: skip
