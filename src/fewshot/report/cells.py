@@ -29,7 +29,7 @@ class Measured:
         self.dataset, self.image_size = plan.config.dataset.name, plan.config.dataset.image_size
         self.shots = sorted({row.record.evaluated.shot for row in rows})
         order = list(plan.config.stage1.networks)
-        rows = sorted(rows, key=lambda row: (order.index(row.record.network.name), row.record.adaptation != AS_TRAINED))
+        rows = sorted(rows, key=lambda row: (row.record.adaptation != AS_TRAINED, order.index(row.record.network.name)))
         self.first: dict[tuple[str, str], Row] = {}
         self.groups: dict[tuple[str, str, int, str, str], list[Row]] = {}
         for row in rows:

@@ -136,7 +136,7 @@ _STYLE = """
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e6eaf0; --soft: #a2adbb; --line: #39424d; --page: #14181d; --head: #222932; --note: #3a3115; }
 }
-body { margin: 0 auto; padding: 1rem; max-width: 90rem; background: var(--page); color: var(--ink);
+body { margin: 0 auto; padding: 1rem; max-width: 100rem; background: var(--page); color: var(--ink);
   font: 1rem/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.4rem; line-height: 1.25; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
 .note { background: var(--note); border-radius: .3rem; padding: .5rem .75rem; margin: .5rem 0; }
@@ -148,7 +148,7 @@ th, td { padding: .35rem .6rem; text-align: left; vertical-align: top; border-bo
 thead { position: sticky; top: 0; z-index: 1; } thead th { background: var(--head); white-space: nowrap; }
 tbody tr:last-child > * { border-bottom: 0; } tbody th { font-weight: 600; }
 .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
-.group { text-align: center; } .published, .reported { color: var(--soft); } .long { min-width: 18rem; }
+.group { text-align: center; } .published, .reported { color: var(--soft); } .long { min-width: 18rem; } .short { white-space: nowrap; }
 .first-reported > * { border-top: 2px solid var(--line); }
 @media (max-width: 40rem) { body { padding: .6rem; } th, td { padding: .3rem .4rem; } .long { min-width: 12rem; } }
 """
@@ -210,8 +210,8 @@ def _class(column: Column, cell: Cell = None) -> str:
     names = ["number"] if column.numbers else []
     if column.name in ("published", "difference"):
         names.append("published")
-    if isinstance(cell, str) and len(cell) > 60:
-        names.append("long")
+    if isinstance(cell, str) and (len(cell) > 60 or len(cell) <= 12):
+        names.append("long" if len(cell) > 60 else "short")
     return f' class="{" ".join(names)}"' if names else ""
 
 

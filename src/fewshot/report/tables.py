@@ -167,6 +167,9 @@ def _stage2_poolings(run: Measured) -> Table | None:
             training = [LABELS[settings.support_pooling], LABELS[settings.query_pooling]]
             cells = [cell for pair in pairs for cell in run.cells(place, shot, pair)]
             rows.append([first.method, run.backbone(place), f"{shot}-shot", *training, *cells])
+    plain = [(str(row[0]).split(" [")[0], *row[1:5]) for row in rows]
+    if len(set(plain)) == len(rows):  # the columns tell the settings apart: no need of the config's names
+        rows = [[name[0], *row[1:]] for name, row in zip(plain, rows, strict=True)]
     caption = run.caption + " Heads: pooling of support / query features at testing (paper 000, Table 3)."
     columns = [
         Column("method"),

@@ -152,6 +152,7 @@ def test_shape_of_table_3(made_run: Make) -> None:
     found, rows = tables(made_run(**MINI))
     table = found["stage2_poolings"]
     assert heads(table)[3:5] == ["stage 2 support", "stage 2 queries"]
+    assert [row[0] for row in table.rows] == ["DC + IMP", "DC + IMP"]
     assert [row[3:5] for row in table.rows] == [["GAP", "GAP"], ["GMP", "DC"]]
     assert heads(table)[5::3] == ["GAP / GAP measured", "GAP / GMP measured", "GAP / DC measured"]
     assert text(table, 1)[5] == measured(rows, "dense", "implants-gmp", "5shot-gap-gap")
