@@ -148,7 +148,8 @@ th, td { padding: .35rem .6rem; text-align: left; vertical-align: top; border-bo
 thead { position: sticky; top: 0; z-index: 1; } thead th { background: var(--head); white-space: nowrap; }
 tbody tr:last-child > * { border-bottom: 0; } tbody th { font-weight: 600; }
 .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
-.group { text-align: center; } .published, .reported { color: var(--soft); } .long { min-width: 18rem; } .short { white-space: nowrap; }
+.group { text-align: center; } .published, .reported { color: var(--soft); } .long { min-width: 18rem; }
+.short { white-space: nowrap; }
 .first-reported > * { border-top: 2px solid var(--line); }
 @media (max-width: 40rem) { body { padding: .6rem; } th, td { padding: .3rem .4rem; } .long { min-width: 12rem; } }
 """
