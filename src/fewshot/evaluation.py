@@ -4,15 +4,12 @@ A prototype is the mean of the pooled support features (eq. 1). A query is compa
 where each location votes with its softmax (eq. 14). Populations: `novel`, the task's queries against its prototypes; `base`,
 held-out base images against the stage-1 class weights; `both`, all of them against class weights and prototypes jointly.
 
-Tasks are handled in chunks: gather the queries' features, one batched product with the prototypes, divide by the norms. The
-norms and the base-class cosines are computed once an image. On a CPU that gather is what costs; where a query has more vectors
-than its task has prototypes, the prototypes of all tasks that query an image are gathered instead, image by image. Memory is
-bounded by the chunk, never by the number of tasks.
+Tasks are judged in blocks (`fewshot.votes`), so that memory does not grow with their number. What all blocks and settings
+share is computed once an image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,12 +23,11 @@ from fewshot.errors import ConfigError
 from fewshot.features import Features
 from fewshot.models.heads import PoolingKind, pool_locations
 from fewshot.models.network import Network
+from fewshot.votes import BaseVotes, Tasks, Vectors, right
 
 Accuracies = dict[str, npt.NDArray[np.float64]]
-_CHUNK_BYTES = {"cpu": 24 << 20, "cuda": 1 << 30}
-"""Bytes of gathered query features a chunk: about the cache on a CPU."""
-_IMAGE_MAJOR_BYTES = 256 << 20
-"""Bytes of cosines a chunk when tasks are handled image by image: the more tasks share an image, the better."""
+_BLOCK_BYTES = {"pooled": 16 << 20, "dense": 256 << 20}
+"""Bytes of prototypes and added channels of a block of tasks; the more tasks share a dense map, the better."""
 
 
 @dataclass(frozen=True)
@@ -45,19 +41,6 @@ class ClassWeights:
 
     weight: Tensor
     labels: Tensor
-
-
-@dataclass(frozen=True)
-class _Pooled:
-    """Pooled features of all images: vectors (M, k, d) and their squared norms (M, k)."""
-
-    values: Tensor
-    squares: Tensor
-
-    @classmethod
-    def of(cls, features: Tensor, kind: PoolingKind) -> _Pooled:
-        values = pool_locations(features, kind)
-        return cls(values, values.square().sum(-1))
 
 
 def class_weights(network: Network, labels: npt.NDArray[np.int64]) -> ClassWeights | None:
@@ -85,20 +68,8 @@ class Evaluator:
         self.device = device
         self.classes = classes
         self._values = torch.from_numpy(np.array(features.values)).to(device)
-        self._pooled: dict[str, _Pooled] = {}
-        self._against_base: dict[str, Tensor] = {}
-
-    def _pool(self, kind: PoolingKind) -> _Pooled:
-        if kind not in self._pooled:
-            self._pooled[kind] = _Pooled.of(self._values, kind)
-        return self._pooled[kind]
-
-    def _rows(self, rows: npt.NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(self.features.index(rows)).to(self.device)
-
-    def _chunk(self, queries: int, way: int, vectors: Tensor, image_major: bool) -> int:
-        per_task = queries * vectors.shape[1] * (way if image_major else vectors.shape[2]) * vectors.element_size()
-        return max(1, (_IMAGE_MAJOR_BYTES if image_major else _CHUNK_BYTES[self.device.type]) // per_task)
+        self._pooled: dict[PoolingKind, Vectors] = {}
+        self._base_votes: dict[tuple[PoolingKind, float], BaseVotes] = {}
 
     @torch.inference_mode()
     def accuracies(
@@ -124,112 +95,71 @@ class Evaluator:
                 beside the network's own channels. Only for the novel population.
         """
         count = len(episodes.support) if tasks is None else tasks
+        vectors, joint = self._pool(query_pooling), "both" in populations
+        base = self._against_base(query_pooling, scale) if {"base", "both"} & set(populations) else None
         found: dict[str, list[Tensor]] = {population: [] for population in populations}
-        base_right = None
-        if "base" in found:
-            base_right = _vote(self._base_cosines(query_pooling), scale) == self._known.labels
-        vectors, way = self._pool(query_pooling).values, episodes.support.shape[1]
-        image_major = vectors.shape[1] > way and self.device.type == "cpu" and adapted is None and "both" not in found
-        chunk = self._chunk(episodes.query[0].size, way, vectors, image_major)
-        for start, support, query, base in self._chunks(episodes, count, chunk):
-            extra = None
-            if adapted is not None:
-                extra = torch.from_numpy(np.array(adapted[start : start + len(support)])).to(self.device).float()
-            prototypes = self._prototypes(support, support_pooling, extra)
-            if image_major:
-                cosines = self._cosines_image_major(query, query_pooling, prototypes)
-            else:
-                cosines = self._cosines(query, query_pooling, prototypes, extra)
-            truth = torch.arange(support.shape[1], device=self.device).repeat_interleave(query.shape[1] // support.shape[1])
-            if "novel" in found:
-                found["novel"].append((_vote(cosines, scale) == truth).float().mean(1))
-            if base_right is not None:
-                found["base"].append(base_right[base].float().mean(1))
-            if "both" in found:
-                found["both"].append(self._joint(query, base, truth, prototypes, cosines, query_pooling, scale))
+        size = self._block(episodes, vectors, adapted)
+        for start in range(0, count, size):
+            part = slice(start, min(start + size, count))
+            query, extra = self._rows(episodes.query[part]).flatten(1), self._extra(adapted, part)
+            held = self._tasks(self._rows(episodes.support[part]), query, support_pooling, query_pooling, extra)
+            answers = right(vectors, query, held, scale, base if joint else None)
+            right_in = {"novel": answers.alone}
+            if base is not None:
+                others = self._rows(episodes.base[part])
+                right_in["base"] = base.right[others]
+                if joint:
+                    of_base = right(vectors, others, held, scale, base, of_base=True)
+                    right_in["both"] = torch.cat([answers.joint, of_base.joint], dim=1)
+            for population, parts in found.items():
+                parts.append(right_in[population].float().mean(1))
         return {name: torch.cat(parts).double().mul(100).cpu().numpy() for name, parts in found.items()}
 
-    def _chunks(self, episodes: Episodes, count: int, size: int) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
-        support = self._rows(episodes.support[:count])
-        query = self._rows(episodes.query[:count]).flatten(1)
-        base = self._rows(episodes.base[:count]) if episodes.base.shape[1] and self.classes is not None else query[:, :0]
-        for start in range(0, count, size):
-            part = slice(start, start + size)
-            yield start, support[part], query[part], base[part]
+    def _pool(self, kind: PoolingKind) -> Vectors:
+        if kind not in self._pooled:
+            self._pooled[kind] = Vectors.of(pool_locations(self._values, kind))
+        return self._pooled[kind]
 
-    def _prototypes(self, support: Tensor, kind: PoolingKind, extra: Tensor | None) -> Tensor:
-        """Prototypes (t, way, d) (eq. 1), scaled to unit length, since only their direction matters."""
-        values = self._pool(kind).values[support, 0]
-        if extra is not None:
-            images = extra[:, : support[0].numel()]
-            values = torch.cat([values, pool_locations(images, kind).reshape(*support.shape, -1)], dim=-1)
-        return F.normalize(values.mean(2), dim=-1)
-
-    def _cosines(self, query: Tensor, kind: PoolingKind, prototypes: Tensor, extra: Tensor | None = None) -> Tensor:
-        """Cosine of every query vector with every prototype of its task: (t, n, k, way)."""
-        pooled = self._pool(kind)
-        values, squares = pooled.values[query], pooled.squares[query]
-        channels = values.shape[-1]
-        dots = values.flatten(1, 2) @ prototypes[..., :channels].transpose(1, 2)
-        if extra is not None:
-            added = pool_locations(extra[:, -query.shape[1] :], kind)
-            dots += added.flatten(1, 2) @ prototypes[..., channels:].transpose(1, 2)
-            squares = squares + added.square().sum(-1)
-        return dots.view(*query.shape, -1, prototypes.shape[1]) / squares.sqrt().clamp_min(1e-12).unsqueeze(-1)
-
-    def _cosines_image_major(self, query: Tensor, kind: PoolingKind, prototypes: Tensor) -> Tensor:
-        """As `_cosines`, image by image: one product of its vectors with the prototypes of all tasks that query it."""
-        pooled = self._pool(kind)
-        queries, (way, channels) = query.shape[1], prototypes.shape[1:]
-        out = torch.empty(query.numel(), pooled.values.shape[1], way)
-        images, order = query.flatten().sort(stable=True)
-        used, counts = torch.unique_consecutive(images, return_counts=True)
-        for image, places in zip(used.tolist(), torch.split(order, counts.tolist()), strict=True):
-            against = prototypes[places // queries].view(-1, channels)
-            dots = pooled.values[image] @ against.T
-            cosines = dots / pooled.squares[image].sqrt().clamp_min(1e-12).unsqueeze(-1)
-            out[places] = cosines.view(-1, len(places), way).transpose(0, 1)
-        return out.view(*query.shape, -1, way)
-
-    def _base_cosines(self, kind: PoolingKind) -> Tensor:
-        """Cosine of every image's vectors with the class weights: (M, k, C)."""
-        if kind not in self._against_base:
-            pooled = self._pool(kind)
-            cosines = pooled.values @ F.normalize(self._known.weight, dim=-1).T
-            self._against_base[kind] = cosines / pooled.squares.sqrt().clamp_min(1e-12).unsqueeze(-1)
-        return self._against_base[kind]
-
-    @property
-    def _known(self) -> ClassWeights:
+    def _against_base(self, kind: PoolingKind, scale: float) -> BaseVotes:
         if self.classes is None:
             raise ConfigError(
                 "populations base and both need the class weights of a cosine classifier on gap, gmp or dense features"
             )
-        return self.classes
+        if (kind, scale) not in self._base_votes:
+            self._base_votes[kind, scale] = BaseVotes.of(self._pool(kind), self.classes.weight, self.classes.labels, scale)
+        return self._base_votes[kind, scale]
 
-    def _joint(
-        self,
-        query: Tensor,
-        base: Tensor,
-        truth: Tensor,
-        prototypes: Tensor,
-        cosines: Tensor,
-        kind: PoolingKind,
-        scale: float,
-    ) -> Tensor:
-        """Share of novel and base queries right among all C + way classes (protocol of Gidaris and Komodakis, 2018)."""
-        weights = self._base_cosines(kind)
-        novel = _vote(torch.cat([weights[query], cosines], dim=-1), scale)
-        others = _vote(torch.cat([weights[base], self._cosines(base, kind, prototypes)], dim=-1), scale)
-        right = torch.cat([novel == truth + weights.shape[-1], others == self._known.labels[base]], dim=1)
-        return right.float().mean(1)
+    def _rows(self, rows: npt.NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(self.features.index(rows)).to(self.device)
 
+    def _extra(self, adapted: npt.NDArray[np.float16] | None, part: slice) -> Tensor | None:
+        return None if adapted is None else torch.from_numpy(np.array(adapted[part])).to(self.device).float()
 
-def _vote(cosines: Tensor, scale: float) -> Tensor:
-    """(..., k, c) -> (...): arg-max of the softmax averaged over the k locations (eq. 14); with k = 1 simply the arg-max."""
-    if cosines.shape[-2] == 1:
-        return cosines.squeeze(-2).argmax(-1)
-    return (scale * cosines).softmax(-1).mean(-2).argmax(-1)
+    def _block(self, episodes: Episodes, vectors: Vectors, adapted: npt.NDArray[np.float16] | None) -> int:
+        """Tasks to judge at once."""
+        way, queries = episodes.query.shape[1:]
+        locations, channels = vectors.values.shape[1:]
+        values = way * channels
+        if adapted is not None:
+            values += 2 * adapted[0].size + way * queries * locations * (way + 1)
+        limit = _BLOCK_BYTES["pooled" if locations == 1 else "dense"]
+        return max(1, limit // (4 * int(values)))
+
+    def _tasks(
+        self, support: Tensor, query: Tensor, support_pooling: PoolingKind, query_pooling: PoolingKind, extra: Tensor | None
+    ) -> Tasks:
+        """Prototypes (eq. 1) of unit length, since only their direction matters."""
+        tasks, way, shot = support.shape
+        values = self._pool(support_pooling).values[:, 0]
+        sums = F.embedding_bag(support.flatten(0, 1), values, mode="sum").view(tasks, way, -1)
+        if extra is None:
+            return Tasks(F.normalize(sums, dim=-1))
+        added = pool_locations(extra[:, : way * shot], support_pooling).view(tasks, way, shot, -1).sum(2)
+        prototypes = F.normalize(torch.cat([sums, added], dim=-1), dim=-1)
+        own, beside = prototypes.split([sums.shape[-1], added.shape[-1]], dim=-1)  # type: ignore[no-untyped-call]
+        queries = pool_locations(extra[:, -query.shape[1] :], query_pooling)
+        dots = (queries.flatten(1, 2) @ beside.transpose(1, 2)).view(*queries.shape[:3], way)
+        return Tasks(own.contiguous(), (dots, queries.square().sum(-1)))
 
 
 def interval(accuracies: npt.NDArray[np.float64]) -> tuple[float, float]:

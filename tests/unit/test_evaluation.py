@@ -1,13 +1,15 @@
-"""The evaluator against a slow, plain loop over tasks, queries, locations and classes."""
+"""The evaluator against the plain form, one task after the other."""
 
 import numpy as np
 import pytest
 import torch
+from benchmarks import plain
 
 from fewshot.episodes import Episodes
 from fewshot.errors import ConfigError
 from fewshot.evaluation import ClassWeights, Evaluator, interval
 from fewshot.features import Features
+from fewshot.votes import BaseVotes, Tasks, Vectors, _image_by_image, _task_by_task
 
 WAY, SHOT, QUERIES, TASKS, IMAGES, LOCATIONS, CHANNELS, BASE = 3, 2, 4, 7, 60, 4, 5, 6
 
@@ -28,98 +30,87 @@ def world():
     return Features(values, rows, {}), Episodes(support, query, base, {}), labels, weights
 
 
-def pooled(image, kind):
-    if kind == "gap":
-        return [image.mean(axis=0)]
-    if kind == "gmp":
-        return [image.max(axis=0)]
-    return list(image)
-
-
-def cosine(a, b):
-    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
-
-
-def predicted(vectors, classes, scale):
-    """Equation (14); for one vector this is equation (13)."""
-    votes = np.zeros(len(classes))
-    for vector in vectors:
-        exponentials = np.exp([scale * cosine(vector, c) for c in classes])
-        votes += exponentials / exponentials.sum()
-    return int(np.argmax(votes))
-
-
-def plain(features, episodes, labels, weights, support_kind, query_kind, scale, added=None):
-    out = {"novel": [], "base": [], "both": []}
-    where = {row: i for i, row in enumerate(features.rows)}
-    for t in range(len(episodes.support)):
-        extra = iter(added[t]) if added is not None else None
-
-        def image(row, extra=extra):
-            base = features.values[where[row]].astype(np.float64)
-            return base if extra is None else np.concatenate([base, next(extra).astype(np.float64)], axis=1)
-
-        prototypes = [np.mean([pooled(image(row), support_kind)[0] for row in rows], axis=0) for rows in episodes.support[t]]
-        novel, both = [], []
-        for j, rows in enumerate(episodes.query[t]):
-            for row in rows:
-                vectors = pooled(image(row), query_kind)
-                novel.append(predicted(vectors, prototypes, scale) == j)
-                if added is None:
-                    both.append(predicted(vectors, [*weights, *prototypes], scale) == BASE + j)
-        out["novel"].append(100 * np.mean(novel))
-        if added is None:
-            base = []
-            for row in episodes.base[t]:
-                vectors = pooled(features.values[where[row]].astype(np.float64), query_kind)
-                base.append(predicted(vectors, list(weights), scale) == labels[where[row]])
-                both.append(predicted(vectors, [*weights, *prototypes], scale) == labels[where[row]])
-            out["base"].append(100 * np.mean(base))
-            out["both"].append(100 * np.mean(both))
-    return out
+def expected(world, support_kind, query_kind, scale, adapted=None):
+    """The plain form, in double precision."""
+    features, episodes, labels, weights = world
+    values, weights = torch.from_numpy(features.values).double(), torch.from_numpy(weights).double()
+    support, query, base = (features.index(rows) for rows in (episodes.support, episodes.query, episodes.base))
+    known = (base, torch.from_numpy(labels), weights) if adapted is None else None
+    adapted = None if adapted is None else torch.from_numpy(adapted).double()
+    return plain.accuracies(values, support, query, support_kind, query_kind, scale, known, adapted)
 
 
 @pytest.mark.parametrize("support_kind", ["gap", "gmp"])
 @pytest.mark.parametrize("query_kind", ["gap", "gmp", "dense"])
 def test_all_poolings_and_populations_equal_the_plain_loop(world, support_kind, query_kind, monkeypatch):
     features, episodes, labels, weights = world
-    monkeypatch.setattr("fewshot.evaluation._CHUNK_BYTES", {"cpu": 3 * WAY * QUERIES * CHANNELS * 4})  # several chunks
+    monkeypatch.setattr("fewshot.evaluation._BLOCK_BYTES", dict.fromkeys(("pooled", "dense"), 4 * 4 * WAY * CHANNELS))
+    monkeypatch.setattr("fewshot.votes._GATHER_BYTES", {"cpu": 3 * WAY * QUERIES * CHANNELS * 4})
+    monkeypatch.setattr("fewshot.votes._GROUP_BYTES", {"cpu": 5 * WAY * CHANNELS * 4})
     classes = ClassWeights(torch.from_numpy(weights), torch.from_numpy(labels))
     evaluator = Evaluator(features, torch.device("cpu"), classes)
     got = evaluator.accuracies(episodes, support_kind, query_kind, 4.0, ("novel", "base", "both"))
-    expected = plain(features, episodes, labels, weights, support_kind, query_kind, 4.0)
+    wanted = expected(world, support_kind, query_kind, 4.0)
     for population, values in got.items():
-        np.testing.assert_allclose(values, expected[population], atol=1e-4, err_msg=population)
+        np.testing.assert_allclose(values, wanted[population], atol=1e-4, err_msg=population)
 
 
 @pytest.mark.parametrize("query_kind", ["gap", "gmp", "dense"])
 def test_adapted_channels_stand_beside_the_networks_own(world, query_kind):
-    features, episodes, labels, weights = world
+    features, episodes, *_ = world
     rng = np.random.default_rng(1)
     added = (2 * rng.normal(size=(TASKS, WAY * (SHOT + QUERIES), LOCATIONS, 2))).astype(np.float16)
     evaluator = Evaluator(features, torch.device("cpu"))
     got = evaluator.accuracies(episodes, "gap", query_kind, 4.0, adapted=added)
-    expected = plain(features, episodes, labels, weights, "gap", query_kind, 4.0, added)
-    np.testing.assert_allclose(got["novel"], expected["novel"], atol=1e-4)
+    np.testing.assert_allclose(got["novel"], expected(world, "gap", query_kind, 4.0, added)["novel"], atol=1e-4)
     without = evaluator.accuracies(episodes, "gap", query_kind, 4.0)["novel"]
     nothing = evaluator.accuracies(episodes, "gap", query_kind, 4.0, adapted=added[..., :0])["novel"]
     np.testing.assert_array_equal(nothing, without)
     assert not np.array_equal(got["novel"], without)
 
 
-def test_image_by_image_equals_task_by_task(world, monkeypatch):
-    features, episodes, *_ = world
-    evaluator = Evaluator(features, torch.device("cpu"))
-    query = torch.from_numpy(features.index(episodes.query)).flatten(1)
-    prototypes = torch.nn.functional.normalize(torch.randn(TASKS, WAY, CHANNELS), dim=-1)
-    for kind in ("dense", "gap"):
-        expected = evaluator._cosines(query, kind, prototypes)
-        torch.testing.assert_close(evaluator._cosines_image_major(query, kind, prototypes), expected)
-    calls = []
-    monkeypatch.setattr(Evaluator, "_cosines_image_major", lambda *args: calls.append(1) or evaluator._cosines(*args[1:]))
-    evaluator.accuracies(episodes, "gap", "dense", 4.0)
-    evaluator.accuracies(episodes, "gap", "gap", 4.0)
-    assert calls == [1], "taken where a query has more vectors than its task has prototypes"
+@pytest.mark.parametrize("query_kind", ["gap", "dense"])
+@pytest.mark.parametrize("scale", [0.1, 10.0, 1000.0])
+def test_any_scale_is_safe(world, query_kind, scale):
+    """No exponential overflows, and none that matters vanishes.
+
+    At a great scale a location's vote is all or nothing, so classes tie; single and double precision may break a tie apart.
+    """
+    features, episodes, labels, weights = world
+    classes = ClassWeights(torch.from_numpy(weights), torch.from_numpy(labels))
+    got = Evaluator(features, torch.device("cpu"), classes).accuracies(
+        episodes, "gap", query_kind, scale, ("novel", "base", "both")
+    )
+    for population, values in expected(world, "gap", query_kind, scale).items():
+        wrong = np.abs(got[population] - values)
+        assert wrong.max() < 100 / (WAY * QUERIES) + 1e-4, population
+        assert (wrong > 1e-4).sum() <= (1 if scale == 1000.0 else 0), population
+
+
+def test_task_by_task_equals_image_by_image(world):
+    """Both paths are right for single vectors, so they can be held against each other."""
+    features, episodes, labels, weights = world
+    vectors = Vectors.of(torch.from_numpy(features.values).mean(1, keepdim=True))
+    base = BaseVotes.of(vectors, torch.from_numpy(weights), torch.from_numpy(labels), 4.0)
+    prototypes = torch.randn(TASKS, WAY, CHANNELS, generator=torch.Generator().manual_seed(0))
+    tasks = Tasks(torch.nn.functional.normalize(prototypes, dim=-1))
+    query, others = (torch.from_numpy(features.index(rows)) for rows in (episodes.query, episodes.base))
+    for queries, of_base in ((query.flatten(1), False), (others, True)):
+        one, other = (path(vectors, queries, tasks, 4.0, base, of_base) for path in (_task_by_task, _image_by_image))
+        assert torch.equal(one.alone, other.alone)
+        assert torch.equal(one.joint, other.joint)
+        assert one.joint.any()
+
+
+def test_equal_features_are_no_better_than_chance(world):
+    """A collapsed network: all cosines are equal, and the first class is the answer."""
+    features, episodes, labels, weights = world
+    same = Features(np.ones_like(features.values), features.rows, {})
+    classes = ClassWeights(torch.from_numpy(np.ones_like(weights)), torch.from_numpy(labels))
+    for query_kind in ("gap", "dense"):
+        got = Evaluator(same, torch.device("cpu"), classes).accuracies(episodes, "gap", query_kind, 10.0, ("novel", "both"))
+        assert got["novel"].mean() == pytest.approx(100 / WAY, abs=1e-4)
+        assert got["both"].mean() < 50
 
 
 def test_fewer_tasks_are_the_first_ones(world):
