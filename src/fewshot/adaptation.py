@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from fewshot import provenance
 from fewshot.checkpoint import FORMAT
+from fewshot.config import ImplantingSettings
 from fewshot.data.store import Store
 from fewshot.episodes import Episodes
 from fewshot.errors import DataError
@@ -57,6 +58,7 @@ def adapt(network: Network, sha256: str, store: Store, episodes: Episodes, job: 
         job: settings, number of tasks, seed.
         folder: output.
     """
+    assert isinstance(job.settings, ImplantingSettings)  # noqa: S101  other methods extend the classifier
     method, device = METHODS[job.settings.method], network.mean.device
     tasks, (way, shot) = job.tasks, episodes.support.shape[1:]
     index, rows = _used_images(episodes, tasks)

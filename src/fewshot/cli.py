@@ -86,13 +86,17 @@ def extract(config: Config, network: Network = None, seed: Seed = None, threads:
 
 @app.command()
 def adapt(config: Config, network: Network = None, seed: Seed = None, threads: Threads = None, force: Force = False) -> None:
-    """Trained networks and tasks to adapted features (stage 2). Goes on where it was killed."""
+    """Trained networks and tasks to adapted features, or to predictions of extended classifiers (stage 2).
+
+    Goes on where it was killed.
+    """
     with user_errors():
         plan = _plan(config)
         chosen = plan.select(network, seed)
+        arrows = {"features": stages.adapt, "classifier": stages.extend}
         for job in plan.adaptations:
             if job.network in chosen and _missing(plan.adapted_dir(job) / "adapt.json", force):
-                stages.adapt(plan, job, threads=threads)
+                arrows[job.settings.gives](plan, job, threads=threads)
 
 
 @app.command()

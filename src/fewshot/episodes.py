@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fewshot.data.held_out import divided
 from fewshot.data.store import Store, require_images
 from fewshot.errors import DataError
 from fewshot.files import atomic
 from fewshot.plan import EpisodeJob
 
+logger = logging.getLogger(__name__)
 BLOCK = 250
 FORMAT = 1
 Rows = npt.NDArray[np.int64]
@@ -34,6 +37,8 @@ class Episodes:
         support: (T, way, shot).
         query: (T, way, queries), of the same classes, disjoint from the support.
         base: (T, way * queries) held-out base images for the base and both populations; no columns where there are none.
+            With `way: all`, where classes have different numbers of images, support and query are filled up with -1, and base
+            has all held-out base images.
         meta: how they were drawn, and their `hash`.
     """
 
@@ -87,20 +92,53 @@ def draw_tasks(
     return np.concatenate(support), np.concatenate(query), np.concatenate(base)
 
 
+def draw_exemplars(
+    classes: list[tuple[Rows, Rows]], held_out: Rows, shot: int, draws: int, seed: int
+) -> tuple[Rows, Rows, Rows]:
+    """Draw exemplars of all novel classes again and again; the images that are tested stay the same (paper 001, section 6.1).
+
+    The exemplars of fewer shots are the first of those of more.
+
+    Args:
+        classes: training and test rows of each novel class.
+        held_out: test rows of the base classes.
+        shot: exemplars a class; a class that has fewer gives all it has, and -1 for the rest.
+        draws, seed: of the tasks.
+
+    Returns:
+        support (draws, way, shot), query (draws, way, q), base (draws, len(held_out)); -1 where a class has no more images.
+    """
+    support = np.full((draws, len(classes), shot), -1, dtype=np.int64)
+    query = np.full((len(classes), max(len(test) for _, test in classes)), -1, dtype=np.int64)
+    for i, (train, test) in enumerate(classes):
+        query[i, : len(test)] = test
+        for number in range(draws):
+            chosen = np.random.default_rng([seed, number, i]).permutation(train)[:shot]
+            support[number, i, : len(chosen)] = chosen
+    few = sum(len(train) < shot for train, _ in classes)
+    if few:
+        logger.warning("%d of %d classes have fewer than %d exemplars; they give all they have", few, len(classes), shot)
+    return support, np.broadcast_to(query, (draws, *query.shape)), np.broadcast_to(held_out, (draws, len(held_out)))
+
+
 def draw(store: Store, job: EpisodeJob) -> Episodes:
     """The tasks of an episode job on a store. Deterministic in the job and the store's labels.
 
     Raises:
         DataError: fewer classes than `way`, or a class with fewer images than `shot + queries`.
     """
-    require_images(store, job.part, job.shot + job.queries, job.way)
-    rows = store.rows(job.part)
-    labels = store.labels[rows]
-    class_rows = [rows[labels == label] for label in np.unique(labels)]
     # Training validates on tasks of the validation classes too; with the same seed they would be the very tasks on which the
     # kept state was chosen.
     seed = job.seed + (2**32 if job.part == "val" else 0)
-    arrays = draw_tasks(class_rows, store.rows("held_out"), job.way, job.shot, job.queries, job.tasks, seed)
+    if job.way == "all" or job.queries == "all":
+        require_images(store, job.part, 2, 2)
+        arrays = draw_exemplars(divided(store, job.part), store.rows("held_out"), job.shot, job.tasks, seed)
+    else:
+        require_images(store, job.part, job.shot + job.queries, job.way)
+        rows = store.rows(job.part)
+        labels = store.labels[rows]
+        class_rows = [rows[labels == label] for label in np.unique(labels)]
+        arrays = draw_tasks(class_rows, store.rows("held_out"), job.way, job.shot, job.queries, job.tasks, seed)
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.shape}".encode() + np.ascontiguousarray(array).tobytes())

@@ -30,9 +30,9 @@ AS_TRAINED = "as-trained"
 class EpisodeJob:
     """One file of tasks."""
 
-    way: int
+    way: int | Literal["all"]
     shot: int
-    queries: int
+    queries: int | Literal["all"]
     tasks: int
     part: Literal["test", "val"]
     seed: int
@@ -265,8 +265,9 @@ class Plan:
         return self.network_dir(job) / f"features-{self.config.evaluation.part}"
 
     def adapted_dir(self, job: AdaptationJob) -> Path:
-        """Folder of adapted features."""
-        return self.network_dir(job.network) / "adapted" / job.key / f"{job.episodes.key}-first{job.tasks}"
+        """Folder of adapted features, or of what an extended classifier predicts."""
+        kind = "adapted" if job.settings.gives == "features" else "extended"
+        return self.network_dir(job.network) / kind / job.key / f"{job.episodes.key}-first{job.tasks}"
 
     def evaluation_dir(self, job: EvaluationJob) -> Path:
         """Folder of one parquet file a setting (`<setting key>.parquet`) and settings.json."""

@@ -82,6 +82,22 @@ def adapt(plan: Plan, job: AdaptationJob, *, threads: int | None = None) -> None
         adaptation.adapt(network, info["sha256"], store, tasks, job, plan.adapted_dir(job))
 
 
+def extend(plan: Plan, job: AdaptationJob, *, threads: int | None = None) -> None:
+    """Trained network, its features and tasks -> predictions of an extended classifier (stage 2)."""
+    from fewshot import episodes, extension, features
+    from fewshot.checkpoint import load_network
+    from fewshot.data.store import open_store
+    from fewshot.device import select_device
+
+    device = select_device(plan.config.device, threads)
+    store = open_store(plan.store_dir)
+    network, info = load_network(plan.network_dir(job.network), device, store.data_hash)
+    table = features.load(plan.features_dir(job.network), info["sha256"])
+    tasks = episodes.load(plan.episodes_path(job.episodes), store)
+    with only_one(plan.adapted_dir(job)):
+        extension.extend(network, info["sha256"], store, table, tasks, job, plan.adapted_dir(job))
+
+
 def evaluate(plan: Plan, job: EvaluationJob, *, threads: int | None = None) -> None:
     """Features and tasks -> accuracy of every task, one parquet file a setting, and settings.json."""
     from fewshot import features, task_results

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fewshot import provenance
+from fewshot import predictions, provenance
 from fewshot.adaptation import load_adapted
 from fewshot.config import content_hash
 from fewshot.data.store import Store
@@ -52,14 +52,10 @@ def evaluate(plan: Plan, job: EvaluationJob, store: Store, network: Network, inf
             hashes[setting.shot] = episodes.hash
             # The scale belongs to the test, not to the adaptation, so that a gain by adaptation is never one by another scale.
             scale = plan.config.evaluation.scale or network.scale
-            added = None
-            if job.adaptation != AS_TRAINED:
-                stage2 = plan.adaptation(job.network, job.adaptation, plan.episodes(setting.shot).key)
-                added = load_adapted(plan.adapted_dir(stage2), info["sha256"], episodes)
-            poolings = setting.support_pooling, setting.query_pooling
-            accuracies = evaluator.accuracies(episodes, *poolings, scale, setting.populations, setting.tasks, added)
+            accuracies = _accuracies(plan, job, setting, store, info["sha256"], episodes, evaluator, scale)
             save_accuracies(folder / f"{setting.key}.parquet", accuracies)
-            for population, values in accuracies.items():
+            for population in setting.populations:
+                values = accuracies[population]
                 mean, half = interval(values)
                 logger.info("%s, %s: %.2f ± %.2f %% over %d tasks", setting.key, population, mean, half, len(values))
             records.append(_record(plan, job, setting, store, episodes, scale))
@@ -68,13 +64,36 @@ def evaluate(plan: Plan, job: EvaluationJob, store: Store, network: Network, inf
             {
                 "format": FORMAT, "run": plan.config.run, "dataset": plan.config.dataset.name, "network": job.network.name,
                 "network_key": job.network.key, "seed": job.network.seed, "adaptation": job.adaptation,
-                "way": plan.config.evaluation.way, "queries": plan.config.evaluation.queries,
+                "way": episodes.support.shape[1], "queries": plan.config.evaluation.queries,
                 "part": plan.config.evaluation.part, "episodes": hashes, "data_hash": store.data_hash,
                 "model_sha256": info["sha256"], "device": provenance.device_words(device),
                 "git_revision": provenance.git_revision(), "versions": provenance.versions(), "settings": records,
             },
             [f"{setting.key}.parquet" for setting in job.settings],
         )  # fmt: skip
+
+
+def _accuracies(
+    plan: Plan,
+    job: EvaluationJob,
+    setting: EvaluatedSetting,
+    store: Store,
+    sha256: str,
+    episodes: Episodes,
+    evaluator: Evaluator,
+    scale: float,
+) -> Accuracies:
+    """Of a network as trained or with adapted features, by the evaluator; of an extended classifier, from its predictions."""
+    added = None
+    if job.adaptation != AS_TRAINED:
+        stage2 = plan.adaptation(job.network, job.adaptation, plan.episodes(setting.shot).key)
+        folder = plan.adapted_dir(stage2)
+        if stage2.settings.gives == "classifier":
+            said = predictions.load(folder, sha256, episodes)
+            return predictions.accuracies(episodes, said, store.labels, store.num_base, setting.populations, setting.tasks)
+        added = load_adapted(folder, sha256, episodes)
+    poolings = setting.support_pooling, setting.query_pooling
+    return evaluator.accuracies(episodes, *poolings, scale, setting.populations, setting.tasks, added)
 
 
 def _record(

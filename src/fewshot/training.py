@@ -13,7 +13,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +53,7 @@ class Trainer:
         name: of the training, for messages.
         seed: of augmentation.
         state: the resumable state; taken up if it is there.
-        validate: network -> mean accuracy and half its interval, percent; None: never.
+        validate: network -> `accuracy`, half its interval `ci95`, percent, and what else is to be recorded; None: never.
         factors: learning-rate factors of some of the network's modules, such as new layers on a trained network.
     """
 
@@ -69,7 +69,7 @@ class Trainer:
         name: str,
         seed: int,
         state: State,
-        validate: Callable[[Network], tuple[float, float]] | None = None,
+        validate: Callable[[Network], Mapping[str, float]] | None = None,
         factors: dict[torch.nn.Module, float] | None = None,
     ) -> None:
         self.settings, self.name, self.seed, self.device = settings, name, seed, images.device
@@ -151,11 +151,13 @@ class Trainer:
              "scale": self.network.scale, "images_per_second": images_per_second}
         )  # fmt: skip
 
-    def validate(self, validation: Callable[[Network], tuple[float, float]]) -> None:
+    def validate(self, validation: Callable[[Network], Mapping[str, float]]) -> None:
         """Add a validation line to the metrics; keep the state if it is the best so far (of equals, the later)."""
         progress = self.progress
-        accuracy, ci95 = validation(self.network)
-        progress.metrics.append({"iteration": progress.iteration, "validation_accuracy": accuracy, "validation_ci95": ci95})
+        measured = validation(self.network)
+        accuracy, ci95 = measured["accuracy"], measured["ci95"]
+        line = {f"validation_{name}": value for name, value in measured.items()}
+        progress.metrics.append({"iteration": progress.iteration, **line})
         logger.info("iteration %d: validation accuracy %.2f ± %.2f %%", progress.iteration, accuracy, ci95)
         if progress.best is None or accuracy >= progress.best[0]:
             progress.best, progress.best_iteration = (accuracy, ci95), progress.iteration

@@ -28,8 +28,8 @@ class Validation:
         self.rows = np.sort(np.concatenate(per_class))
         self.images = store.images[self.rows]
 
-    def __call__(self, network: Network) -> tuple[float, float]:
-        """Mean accuracy and half its 95 % interval, percent: support averaged, queries as the training pools them."""
+    def __call__(self, network: Network) -> dict[str, float]:
+        """Mean `accuracy` and half its 95 % interval `ci95`, percent: support averaged, queries as the training pools them."""
         training = network.training
         network.eval()
         features = Features(compute(network, self.images, progress=False).numpy(), self.rows, {})
@@ -39,4 +39,5 @@ class Validation:
         query: PoolingKind = "gap" if kind == "flatten" else kind
         evaluator = Evaluator(features, network.mean.device)
         scale = network.scale
-        return interval(evaluator.accuracies(self.episodes, support, query, scale)["novel"])
+        accuracy, ci95 = interval(evaluator.accuracies(self.episodes, support, query, scale)["novel"])
+        return {"accuracy": accuracy, "ci95": ci95}

@@ -32,8 +32,8 @@ GOOD: dict[str, Any] = {
 }
 
 
-def changed(path: str, value: Any) -> dict[str, Any]:
-    data = copy.deepcopy(GOOD)
+def changed(path: str, value: Any, good: dict[str, Any] | None = None) -> dict[str, Any]:
+    data = copy.deepcopy(good or GOOD)
     *parents, last = path.split(".")
     node: Any = data
     for key in parents:
@@ -82,6 +82,46 @@ BAD = [
     ("stage1.training.objective", {"rotation": {"views": "some"}}, r"objective\.rotation\.views"),
     ("activation_maps", {"networks": ["gap", "x"]}, "activation_maps names the network 'x'"),
 ]
+
+
+IMPRINTED: dict[str, Any] = {
+    **GOOD,
+    "stage2": {
+        "imprinting": {"method": "imprinting"}, "transfer": {"method": "imprinting", "classes": "novel"},
+        "implants": {"method": "implanting"},
+    },
+    "evaluation": {"way": "all", "queries": "all", "tests": [{"networks": ["gap"], "adaptation": "imprinting"}]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("evaluation.queries", 5, "way: all and queries: all go together"),
+        ("evaluation.tests.0.adaptation", None, "names an adaptation that extends the classifier"),
+        ("evaluation.tests.0.adaptation", "implants", "names an adaptation that extends the classifier"),
+        ("evaluation.tests.0.adaptation", "nothing", "names an adaptation that extends|stage2 has imprinting"),
+        ("evaluation.tests.0.poolings", ["gap/dense"], "leave `poolings` out"),
+        ("evaluation.tests.0.networks", ["dense"], "classifier of dense features: train one with kind: cosine"),
+        ("stage1.networks.gap.classifier", {"kind": "linear"}, "has a linear classifier"),
+        ("evaluation.tests.0", {"networks": ["gap"], "adaptation": "transfer", "populations": ["all"]}, "has no base classes"),
+        ("stage2.imprinting.weights", "mean", r"weights"),
+        ("stage2.imprinting", {"method": "imprinting", "weights": "random", "views": 5}, "views are of imprinted weights"),
+        ("stage2.imprinting", {"method": "imprinting", "weights": "nearest", "finetuning": {}}, "has nothing to fine-tune"),
+        ("stage2.imprinting.finetuning", {"epochs": 0}, r"finetuning\.epochs"),
+        ("stage2.imprinting.method", "imprintin", r"stage2\.imprinting"),
+    ],
+)
+def test_bad_settings_of_imprinting(path, value, message):
+    assert parse(IMPRINTED)
+    with pytest.raises(ConfigError, match=message) as caught:
+        parse(changed(path, value, IMPRINTED))
+    assert "\n" not in str(caught.value)
+
+
+def test_populations_of_extended_classifiers_are_theirs_alone():
+    with pytest.raises(ConfigError, match="populations novel_in_all are of adaptations that extend"):
+        parse(changed("evaluation.tests.0.populations", ["novel_in_all"]))
 
 
 @pytest.mark.parametrize(("path", "value", "message"), BAD)

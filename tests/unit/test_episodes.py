@@ -117,3 +117,28 @@ def test_a_damaged_missing_or_foreign_file_is_named(tiny_store, tmp_path):
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(DataError, match="not a readable episode file"):
         episodes.load(path)
+
+
+def test_all_classes_in_every_draw_the_tested_images_stay_and_fewer_exemplars_are_the_first_of_more(tiny_store):
+    one, two = (episodes.draw(tiny_store, EpisodeJob("all", shot, "all", 4, "test", 0)) for shot in (1, 3))
+    names = (tiny_store.classes["part"] == "test").sum()
+    assert two.support.shape == (4, names, 3)
+    assert np.array_equal(two.support[:, :, :1], one.support)
+    assert np.array_equal(np.unique(two.query), np.unique(one.query))
+    assert (two.query == two.query[:1]).all()
+    assert not np.intersect1d(two.support, two.query).size
+    labels = tiny_store.labels[two.support]
+    assert (labels == labels[:, :, :1]).all()
+    assert (labels[0, :, 0] == tiny_store.labels[two.query[0, :, 0]]).all()
+    assert (two.base == tiny_store.rows("held_out")).all()
+    assert len({tuple(row) for row in one.support[:, :, 0].tolist()}) == 4, "every draw is another"
+
+
+def test_classes_with_few_images_give_what_they_have(caplog):
+    classes = [(np.arange(2), np.arange(10, 13)), (np.arange(5, 10), np.arange(20, 21))]
+    support, query, base = episodes.draw_exemplars(classes, np.array([30, 31]), 3, 2, 0)
+    assert sorted(support[0, 0].tolist()) == [-1, 0, 1]
+    assert (support[:, 1] >= 0).all()
+    assert query[0].tolist() == [[10, 11, 12], [20, -1, -1]]
+    assert base.tolist() == [[30, 31]] * 2
+    assert "1 of 2 classes have fewer than 3 exemplars" in caplog.text

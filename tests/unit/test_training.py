@@ -108,7 +108,7 @@ def test_validation_classes_that_do_not_do_are_refused_by_name(tiny_store, job, 
 
 
 def test_best_is_the_best_validation_and_last_is_the_last(tiny_store, job, tmp_path, monkeypatch):
-    scores = iter([(50.0, 1.0), (40.0, 1.0)] * 2)
+    scores = iter([{"accuracy": 50.0, "ci95": 1.0}, {"accuracy": 40.0, "ci95": 1.0}] * 2)
     monkeypatch.setattr(Validation, "__call__", lambda self, network: next(scores))
     train(tiny_store, job, tmp_path / "best", CPU)
     last = job.settings.training.validation.model_copy(update={"keep": "last"})

@@ -33,7 +33,7 @@ def test_common_holds_functions_only():
 
 def test_one_adapter_a_rule():
     assert {path.stem for path in ADAPTERS} == set(RULES)
-    assert len(ADAPTERS) == 11
+    assert len(ADAPTERS) == len(RULES)
 
 
 def test_the_archives_of_the_rules_are_those_of_the_sources():
@@ -45,7 +45,7 @@ def test_the_archives_of_the_rules_are_those_of_the_sources():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["train", "extract", "adapt", "evaluate", "draw_activation_maps"])
+@pytest.mark.parametrize("name", ["train", "extract", "adapt", "extend", "evaluate", "draw_activation_maps"])
 def test_a_rule_that_computes_with_a_network_is_a_gpu_job(name):
     assert "        gpu=gpus,\n" in RULES[name]
     assert re.search(r"^    threads: ", RULES[name], re.MULTILINE)
@@ -53,7 +53,13 @@ def test_a_rule_that_computes_with_a_network_is_a_gpu_job(name):
 
 @pytest.mark.parametrize(
     ("stage", "function"),
-    [("train", "training"), ("extract", "extraction"), ("adapt", "adaptation"), ("evaluate", "evaluation")],
+    [
+        ("train", "training"),
+        ("extract", "extraction"),
+        ("adapt", "adaptation"),
+        ("extend", "extension"),
+        ("evaluate", "evaluation"),
+    ],
 )
 def test_the_code_of_a_rule_is_what_its_stage_imports(stage, function):
     tree = ast.parse((ROOT / "src" / "fewshot" / "stages.py").read_text())
@@ -74,7 +80,7 @@ def test_a_rule_that_runs_code_says_where_it_logs_what_it_needs_and_whose_code_i
         assert re.search(rf"^    {directive}:$", text, re.MULTILINE), f"{name} has no {directive}"
     assert re.search(r"^        code=", text, re.MULTILINE)
     assert f'"../scripts/{name}.py"' in text
-    if name in {"prepare", "train", "extract", "adapt", "evaluate"}:
+    if name in {"prepare", "train", "extract", "adapt", "extend", "evaluate"}:
         assert "    benchmark:" in text
     for caption in re.findall(r'caption="\.\./report/(\w+\.rst)"', text):
         assert (ROOT / "workflow" / "report" / caption).is_file()

@@ -16,6 +16,7 @@ STORE = ("images.npy", "labels.npy", "classes.csv", "images.csv", "meta.json")
 NETWORK = ("model.safetensors", "model.json", "metrics.jsonl")
 FEATURES = ("features.npy", "rows.npy", "features.json")
 ADAPTED = ("features.npy", "adapt.json", "metrics.jsonl")
+EXTENDED = ("predictions.npy", "adapt.json", "metrics.jsonl")
 TABLES = ("summary.csv", "paired.csv", "seeds.csv", "metrics.json", "tables")
 FIGURES = ("training_curves", "accuracy_by_shot", "published_vs_measured", "paired_gains")
 ARCHIVES = {
@@ -201,7 +202,8 @@ def adapted_files(wildcards):
     """What stage 2 made for one evaluation; nothing when the network is evaluated as trained."""
     wanted = evaluation_job(wildcards)
     jobs = [job for job in PLAN.adaptations if (job.network, job.name) == (wanted.network, wanted.adaptation)]
-    return [file for job in jobs for file in files(PLAN.adapted_dir(job), ADAPTED)]
+    names = {"features": ADAPTED, "classifier": EXTENDED}
+    return [file for job in jobs for file in files(PLAN.adapted_dir(job), names[job.settings.gives])]
 
 
 def evaluations(wildcards):
@@ -344,6 +346,17 @@ def adaptation_code(wildcards):
     chosen = adaptation_job(wildcards).settings.method
     used = [f"fewshot.{name}" for name in ("adaptation", f"methods.{chosen}", "episodes", "checkpoint", "device")]
     return source_hash(*used, without=others("methods", chosen))
+
+
+def extension_code(wildcards):
+    """The code of the one method, of the frame that applies it to tasks, and of the network that it may train."""
+    job = adaptation_job(wildcards)
+    chosen, backbone = job.settings.method, job.network.settings.backbone.module
+    used = [
+        f"fewshot.{name}"
+        for name in ("extension", f"methods.{chosen}", "features", "episodes", "checkpoint", "device")
+    ]
+    return source_hash(*used, backbone, without=others("methods", chosen))
 
 
 # --- resources ---------------------------------------------------------------------------------------------------------

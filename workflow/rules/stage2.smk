@@ -27,3 +27,32 @@ rule adapt:
         code=adaptation_code,
     script:
         "../scripts/adapt.py"
+
+
+rule extend:
+    input:
+        store=store_files,
+        network=network_files,
+        features=feature_files,
+        episodes="resources/{store}/episodes/{episodes}.npz",
+    output:
+        expand(
+            "resources/{{store}}/networks/{{network}}/seed{{seed}}/extended/{{adaptation}}/{{episodes}}-first{{tasks}}/{file}",
+            file=EXTENDED,
+        ),
+    log:
+        "logs/extend/{store}/{network}/seed{seed}/{adaptation}/{episodes}-first{tasks}.log",
+    benchmark:
+        "logs/benchmarks/extend/{store}/{network}/seed{seed}/{adaptation}/{episodes}-first{tasks}.tsv"
+    conda:
+        "../envs/core.yaml"
+    threads: share_of_cores(len(PLAN.adaptations))
+    resources:
+        gpu=gpus,
+        mem_mb=growing(16000),
+        runtime=growing(720),
+    params:
+        settings=adaptation_settings,
+        code=extension_code,
+    script:
+        "../scripts/extend.py"

@@ -29,6 +29,7 @@ from fewshot.config.evaluation import (
     EvaluationSettings,
     ImplantingSettings,
 )
+from fewshot.config.extension import FinetuningSettings, ImprintingSettings, JointTrainingSettings
 from fewshot.config.networks import (
     Area,
     AugmentationSettings,
@@ -72,10 +73,13 @@ __all__ = [
     "EvaluatedSettings",
     "EvaluationSettings",
     "Fc100Settings",
+    "FinetuningSettings",
     "FolderSettings",
     "GlobalPooling",
     "GlyphsSettings",
     "ImplantingSettings",
+    "ImprintingSettings",
+    "JointTrainingSettings",
     "LeakySquaredEuclideanSettings",
     "MiniImageNetSettings",
     "Name",

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fewshot.config.base import GlobalPooling, Name, Pooling, Population, Settings
+from fewshot.config.extension import ImprintingSettings, JointTrainingSettings
 
 
 class ImplantingSettings(Settings):
     """Implants beside the convolutions of the last residual block (paper 000, section 3.2)."""
 
+    gives: ClassVar[Literal["features"]] = "features"
+    """What it makes of a task: channels beside the network's own features of its images."""
     method: Literal["implanting"]
     width: Annotated[int, Field(ge=0)] = 16
     """Channels of each implant."""
@@ -32,8 +35,8 @@ class ImplantingSettings(Settings):
     """`zero_last`: the last implant starts at zero, so that training starts from the base network. Unpublished."""
 
 
-AdaptationSettings = ImplantingSettings
-"""Stage-2 methods; a union discriminated by `method` as soon as there are two."""
+AdaptationSettings = Annotated[ImplantingSettings | ImprintingSettings | JointTrainingSettings, Field(discriminator="method")]
+"""Stage-2 methods."""
 
 
 class EvaluatedSettings(Settings):
@@ -56,16 +59,23 @@ class EvaluationSettings(Settings):
 
     part: Literal["test", "val"] = "test"
     """Part of the classes the tasks are drawn from. Choices are made on `val`; `test` is for the numbers that are reported."""
-    way: Annotated[int, Field(ge=2)] = 5
+    way: Annotated[int, Field(ge=2)] | Literal["all"] = 5
+    """Classes in a task. `all`: every class of the part, in every task; a task is then a draw of its exemplars."""
     shots: tuple[Annotated[int, Field(ge=1)], ...] = Field((1, 5, 10), min_length=1)
-    queries: Annotated[int, Field(ge=1)] = 30
-    """Queries per class."""
+    queries: Annotated[int, Field(ge=1)] | Literal["all"] = 30
+    """Queries per class. `all` (with `way: all`): every test image of the novel and of the base classes, in every task."""
     tasks: Annotated[int, Field(ge=2)] = 10_000
     seed: int = 0
     """Seed of the tasks."""
     scale: Annotated[float, Field(gt=0)] | None = None
     """Scale tau of dense queries (eq. 14), adapted or not; none: the network's learned scale."""
     tests: tuple[EvaluatedSettings, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _all_or_some(self) -> Self:
+        if (self.way == "all") != (self.queries == "all"):
+            raise ValueError("way: all and queries: all go together")
+        return self
 
 
 class ActivationMapSettings(Settings):

@@ -12,7 +12,14 @@ from pydantic import Field, ValidationError, model_validator
 
 from fewshot.config.base import Name, Settings, merge
 from fewshot.config.datasets import CubSettings, DatasetSettings
-from fewshot.config.evaluation import ActivationMapSettings, AdaptationSettings, EvaluatedSettings, EvaluationSettings
+from fewshot.config.evaluation import (
+    ActivationMapSettings,
+    AdaptationSettings,
+    EvaluatedSettings,
+    EvaluationSettings,
+    ImplantingSettings,
+)
+from fewshot.config.extension import ImprintingSettings, JointTrainingSettings
 from fewshot.config.networks import Stage1Settings
 from fewshot.errors import ConfigError
 
@@ -83,15 +90,23 @@ class RunConfig(Settings):
 
     def _check_test(self, test: EvaluatedSettings) -> None:
         self._check_networks("evaluation.tests", test.networks)
+        episodic = {"novel", "base", "both"}
+        if (test.adaptation is None or self._gives(test.adaptation) == "features") and set(test.populations) - episodic:
+            others = ", ".join(sorted(set(test.populations) - episodic))
+            raise ValueError(f"populations {others} are of adaptations that extend the classifier, such as imprinting")
         missing = sorted(set(test.shots or ()) - set(self.evaluation.shots))
         if missing:
             raise ValueError(f"evaluation.tests asks for shots {missing}; add them to evaluation.shots")
-        if set(test.populations) & {"base", "both"}:
+        if self.evaluation.way == "all" and (test.adaptation is None or self._gives(test.adaptation) != "classifier"):
+            raise ValueError(
+                "with evaluation.way: all every test names an adaptation that extends the classifier (imprinting, ...)"
+            )
+        if set(test.populations) - {"novel"}:
             if self.dataset.held_out == 0:
-                raise ValueError("populations base and both need held-out base images: set dataset.held_out above 0")
+                raise ValueError("every population but novel needs held-out base images: set dataset.held_out above 0")
             for name in test.networks:
                 classifier = self.stage1.networks[name].classifier
-                if classifier.pooling == "flatten" or classifier.kind == "linear":
+                if test.adaptation is None and (classifier.pooling == "flatten" or classifier.kind == "linear"):
                     raise ValueError(
                         f"network {name!r}: base and both hold cosines against class weights, which a linear classifier and "
                         "one of flattened features do not have; its only population is novel"
@@ -101,6 +116,10 @@ class RunConfig(Settings):
         if adaptation not in self.stage2:
             known = ", ".join(self.stage2) or "none"
             raise ValueError(f"evaluation.tests names the adaptation {adaptation!r}; stage2 has {known}")
+        settings = self.stage2[adaptation]
+        if not isinstance(settings, ImplantingSettings):
+            self._check_extended(test, adaptation, settings)
+            return
         if set(test.populations) != {"novel"}:
             raise ValueError(f"adaptation {adaptation!r} learns from novel classes: its only population is novel")
         if 1 in (test.shots or self.evaluation.shots):
@@ -115,6 +134,28 @@ class RunConfig(Settings):
                 raise ValueError(
                     f"implants go beside the last block of resnet12; network {name!r} is a {network.backbone.name}{extra}"
                 )
+
+    def _gives(self, adaptation: str) -> str:
+        settings = self.stage2.get(adaptation)
+        return "" if settings is None else settings.gives
+
+    def _check_extended(
+        self, test: EvaluatedSettings, adaptation: str, settings: ImprintingSettings | JointTrainingSettings
+    ) -> None:
+        transfer = isinstance(settings, ImprintingSettings) and settings.classes == "novel"
+        if transfer and set(test.populations) != {"novel"}:
+            raise ValueError(f"adaptation {adaptation!r} (classes: novel) has no base classes: its only population is novel")
+        for name in test.networks:
+            classifier = self.stage1.networks[name].classifier
+            if isinstance(settings, ImprintingSettings) and (
+                classifier.kind != "cosine" or classifier.pooling not in ("gap", "gmp")
+            ):
+                raise ValueError(
+                    f"imprinting makes one embedding of an image a class weight; network {name!r} has a {classifier.kind} "
+                    f"classifier of {classifier.pooling} features: train one with kind: cosine, pooling: gap or gmp"
+                )
+        if test.poolings != ("gap/gap",):
+            raise ValueError(f"adaptation {adaptation!r} pools as its network's classifier does; leave `poolings` out")
 
 
 def parse(data: Mapping[str, Any]) -> RunConfig:

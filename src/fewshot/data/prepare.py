@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from tqdm import tqdm
 
 from fewshot.config import DatasetSettings
 from fewshot.data.decoding import decode_all
+from fewshot.data.held_out import held_out_rows
 from fewshot.data.sources import Item, Source, open_source
 from fewshot.data.store import CHUNK_BYTES, Images, write_store
 from fewshot.errors import DataError
@@ -114,26 +114,6 @@ def _check_counts(source: Source, labels: list[int]) -> None:
         raise DataError(
             f"{where}{len(labels)} images, expected {source.images}; the archive is not the complete set: get it again"
         )
-
-
-def held_out_rows(name: str, images: int, share: float, seed: int) -> npt.NDArray[np.int64]:
-    """Which of a class's images are held out: a draw that depends on the class's name, its number of images and the seed.
-
-    At least one image is held out and at least one kept, unless `share` is 0 (none is held out).
-
-    Raises:
-        DataError: the class has only one image.
-    """
-    if share == 0:
-        return np.empty(0, dtype=np.int64)
-    if images < 2:
-        raise DataError(
-            f"class {name!r} has only {images} image; holding out a share needs two: add images or set dataset.held_out to 0"
-        )
-    number = min(max(round(images * share), 1), images - 1)
-    words = np.frombuffer(hashlib.sha256(name.encode()).digest(), dtype="<u4")
-    generator = np.random.default_rng([seed, *words.tolist()])
-    return np.sort(generator.permutation(images)[:number])
 
 
 def _hold_out(

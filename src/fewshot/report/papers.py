@@ -8,7 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fewshot.config import AdaptationSettings, NetworkSettings
+from fewshot.config import (
+    AdaptationSettings,
+    ImplantingSettings,
+    ImprintingSettings,
+    JointTrainingSettings,
+    NetworkSettings,
+)
 from fewshot.plan import AS_TRAINED
 
 LABELS = {"gap": "GAP", "gmp": "GMP", "dense": "DC", "flatten": "FLAT"}
@@ -19,6 +25,15 @@ BACKBONES = {
     "resnet": "ResNet", "resnet12-640": "ResNet-12, 64-160-320-640", "resnet12-unknown": "ResNet-12, widths not known",
 }  # fmt: skip
 """Backbones of published.csv as tables write them."""
+
+
+EXTENSIONS = {
+    "random": "Rand-noFT", "imprinting": "Imprinting", "imprinting-aug": "Imprinting + Aug", "nearest": "Nearest neighbour",
+    "random-ft": "Rand + FT", "imprinting-ft": "Imprinting + FT", "imprinting-aug-ft": "Imprinting + Aug + FT",
+    "joint": "AllClassJoint", "joint-cosine": "AllClassJoint (cosine)",
+}  # fmt: skip
+"""Methods that extend the classifier, by `stage2_name`, as paper 001 calls them, in the order of its tables."""
+EXTENSIONS |= {f"{name}-transfer": words for name, words in EXTENSIONS.items() if not name.startswith("joint")}
 
 
 # --- protocol --------------------------------------------------------------------------------------------------------
@@ -72,7 +87,7 @@ def is_of_the_paper(dataset: str, network: NetworkSettings, adaptation: Adaptati
         or getattr(backbone, "widths", None) != _WIDTHS.get(backbone.name, ())
     ):
         return False
-    if adaptation is not None and adaptation.width != protocol.implant_width:
+    if adaptation is not None and getattr(adaptation, "width", None) != protocol.implant_width:
         return False
     return getattr(backbone, "wide", 0) in (0, protocol.wide)
 
@@ -99,7 +114,7 @@ class Facts:
     network: NetworkSettings
     adaptation: AdaptationSettings | None
     tasks: int
-    queries: int
+    queries: int | str
     population: str = "novel"
     part: str = "test"
     notes: Sequence[str] = ()
@@ -170,7 +185,7 @@ def _data_deviations(facts: Facts, protocol: Protocol) -> list[str]:
 
 
 def _stage2_deviations(adaptation: AdaptationSettings | None, protocol: Protocol) -> list[str]:
-    if adaptation is None:
+    if not isinstance(adaptation, ImplantingSettings):
         return []
     found = []
     if adaptation.epochs != protocol.implant_epochs:
@@ -210,15 +225,27 @@ def stage1_name(network: NetworkSettings) -> str:
 
 
 def stage2_name(adaptation: AdaptationSettings | None) -> str:
-    """`as-trained`, or the method; with its training poolings where they are not the paper's choice, GAP on both."""
+    """`as-trained`, or the method; implants with their training poolings where these are not the paper's choice, GAP on both.
+
+    Methods that extend the classifier: `imprinting`, `imprinting-aug`, `random`, `nearest`, `imprinting-ft`, `random-ft`,
+    `joint`, `joint-cosine`; with `-transfer` where the novel classes take the place of the base classes.
+    """
     if adaptation is None:
         return AS_TRAINED
+    if isinstance(adaptation, JointTrainingSettings):
+        return "joint" if adaptation.classifier.kind == "linear" else f"joint-{adaptation.classifier.kind}"
+    if isinstance(adaptation, ImprintingSettings):
+        name = {"imprinted": "imprinting"}.get(adaptation.weights, adaptation.weights)
+        ends = ("-aug", adaptation.views), ("-ft", adaptation.finetuning), ("-transfer", adaptation.classes == "novel")
+        return name + "".join(end for end, there in ends if there)
     pair = f"{adaptation.support_pooling}/{adaptation.query_pooling}"
     return adaptation.method if pair == "gap/gap" else f"{adaptation.method} {pair}"
 
 
 def method_name(network: NetworkSettings, adaptation: AdaptationSettings | None) -> str:
-    """The method as paper 000 calls it: `GAP`, `DC`, `DC + WIDE`, `DC + IMP`."""
+    """The method as its paper calls it: `GAP`, `DC`, `DC + WIDE`, `DC + IMP`; `Imprinting + FT`, `AllClassJoint`."""
+    if isinstance(adaptation, ImprintingSettings | JointTrainingSettings):
+        return EXTENSIONS[stage2_name(adaptation)]
     name = LABELS[network.classifier.pooling]
     if network.classifier.kind != "cosine":
         name += f" ({network.classifier.kind})"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from fewshot.config import AdaptationSettings, NetworkSettings
+from fewshot.config import AdaptationSettings, ImplantingSettings, NetworkSettings
 from fewshot.errors import DataError
 from fewshot.plan import AS_TRAINED
 from fewshot.report.papers import backbone_name, is_of_the_paper, stage1_name
@@ -94,7 +94,7 @@ class Published:
         if not is_of_the_paper(dataset, network, adaptation, image_size):
             return None
         stage2 = (AS_TRAINED, "", "")
-        if adaptation is not None:
+        if isinstance(adaptation, ImplantingSettings):
             stage2 = (adaptation.method, adaptation.support_pooling, adaptation.query_pooling)
         trained = (dataset, backbone_name(network), stage1_name(network), *stage2)
         return self._numbers.get((*trained, way, shot, population, support_pooling, query_pooling))

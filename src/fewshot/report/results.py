@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -66,7 +66,7 @@ class SettingRecord:
     evaluated: EvaluatedSetting
     accuracies: dict[str, Floats]
     way: int
-    queries: int
+    queries: int | Literal["all"]
     episodes: str
     run_key: str
 
@@ -152,7 +152,7 @@ def _read_evaluation(plan: Plan, job: EvaluationJob, store: StoreRecord) -> list
             accuracies = _read_tasks(folder / table, evaluated)
             episodes = str(info["episodes"][str(evaluated.shot)])
             run_key = str(written[evaluated.key]["run_key"])
-            way, queries = int(info["way"]), int(info["queries"])
+            way, queries = int(info["way"]), info["queries"]
             records.append(
                 SettingRecord(network, job.adaptation, adaptation, evaluated, accuracies, way, queries, episodes, run_key)
             )

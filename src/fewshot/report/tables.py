@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from fewshot.config import ImplantingSettings
 from fewshot.plan import AS_TRAINED, Plan
 from fewshot.report.cells import ADAPTED_PAIRS, PAIRS, Measured, backbone_title, pair_title, reported
 from fewshot.report.gains import gains_table
@@ -152,7 +153,7 @@ def _poolings(run: Measured) -> Table | None:
 
 def _stage2_poolings(run: Measured) -> Table | None:
     """Shape of Table 3: poolings of stage-2 training by pooling at testing."""
-    places = [place for place in run.first if place[1] != AS_TRAINED]
+    places = [place for place, row in run.first.items() if isinstance(row.record.adaptation_settings, ImplantingSettings)]
     pairs = [pair for pair in ADAPTED_PAIRS if any(pair in run.pairs(place) for place in places)]
     if len(pairs) < 2 and len(places) == len({place[0] for place in places}):
         return None
@@ -160,7 +161,7 @@ def _stage2_poolings(run: Measured) -> Table | None:
     for place in places:
         first = run.first[place]
         settings = first.record.adaptation_settings
-        assert settings is not None  # noqa: S101 - places are of adapted networks
+        assert isinstance(settings, ImplantingSettings)  # noqa: S101 - see `places`
         for shot in run.shots:
             if not run.pairs(place, shot):
                 continue

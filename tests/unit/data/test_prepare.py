@@ -8,14 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from fewshot.config import GlyphsSettings
 from fewshot.data.decoding import decode_all
 from fewshot.data.pictures import decode_image
-from fewshot.data.prepare import held_out_rows, prepare, write_source
+from fewshot.data.prepare import prepare, write_source
 from fewshot.data.sources import Item, Source
 from fewshot.data.store import open_store
 from fewshot.errors import DataError
@@ -48,37 +46,6 @@ def store_of(out, items, settings=SETTINGS, workers=1, **changes):
 
 
 # --- held-out images ------------------------------------------------------------------------------------------------
-
-
-@given(
-    name=st.text(max_size=20),
-    images=st.integers(2, 700),
-    share=st.floats(0, 1, exclude_max=True),
-    seed=st.integers(0, 2**40),
-)
-def test_held_out_choice(name, images, share, seed):
-    rows = held_out_rows(name, images, share, seed)
-    assert len(set(rows.tolist())) == len(rows)
-    assert rows.tolist() == sorted(rows.tolist())
-    assert rows.tolist() == held_out_rows(name, images, share, seed).tolist()
-    if share == 0:
-        assert len(rows) == 0
-    else:
-        assert 1 <= len(rows) <= images - 1
-        assert 0 <= rows.min() <= rows.max() < images
-        assert abs(len(rows) - share * images) <= 1
-
-
-def test_held_out_choice_depends_on_seed_and_class():
-    rows = held_out_rows("a", 100, 0.3, 0).tolist()
-    assert rows != held_out_rows("a", 100, 0.3, 1).tolist()
-    assert rows != held_out_rows("b", 100, 0.3, 0).tolist()
-
-
-def test_held_out_needs_two_images():
-    assert len(held_out_rows("a", 1, 0.0, 0)) == 0
-    with pytest.raises(DataError, match=r"class 'a' has only 1 image; .* set dataset.held_out to 0"):
-        held_out_rows("a", 1, 0.1, 0)
 
 
 def test_only_base_images_are_held_out(tmp_path):

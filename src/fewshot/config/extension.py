@@ -1,0 +1,63 @@
+"""Settings of methods that extend a trained classifier by novel classes (paper 001)."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from fewshot.config.base import Settings
+from fewshot.config.networks import AugmentationSettings, ClassifierSettings, OptimizerSettings
+
+
+class FinetuningSettings(Settings):
+    """Training of all parameters on the base classes' images and the exemplars of the novel ones (paper 001, section 6.1.2)."""
+
+    epochs: Annotated[int, Field(ge=1)] = 112
+    """Passes over the training images, those of a novel class counted once however often they are drawn."""
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    optimizer: OptimizerSettings = OptimizerSettings(name="rmsprop", lr=1e-4, weight_decay=0.0, head_factor=10.0)
+    """`head_factor` is the classifier's alone: the embedding layer is trained already."""
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.94
+    """Factor by which the learning rate falls every `decay_epochs` epochs."""
+    decay_epochs: Annotated[int, Field(ge=1)] = 4
+    balanced: bool = True
+    """Draw novel classes as often as base classes; false: draw images as often as each other."""
+    augmentation: AugmentationSettings | None = None
+    """None: that of stage 1."""
+    measure_every: Annotated[int, Field(ge=1)] = 1
+    """Epochs between two points of the curves of accuracy."""
+
+
+class ImprintingSettings(Settings):
+    """A classifier extended by the novel classes' own embeddings (paper 001, section 4.2), and what it is compared with."""
+
+    gives: ClassVar[Literal["classifier"]] = "classifier"
+    """What it makes of a task: a classifier of base and novel classes."""
+    method: Literal["imprinting"]
+    weights: Literal["imprinted", "random", "nearest"] = "imprinted"
+    """Of novel classes. `imprinted`: the mean of normalised embeddings; `random`: Xavier uniform; `nearest`: every exemplar."""
+    views: Annotated[int, Field(ge=0)] = 0
+    """Augmented views of each exemplar to imprint from (the paper's Aug: 5); 0: the exemplar itself."""
+    classes: Literal["all", "novel"] = "all"
+    """`all`: beside the base classes; `novel`: in their place (transfer; the only population is then novel)."""
+    finetuning: FinetuningSettings | None = None
+
+    @model_validator(mode="after")
+    def _one_vector_a_class(self) -> Self:
+        if self.weights != "imprinted" and self.views:
+            raise ValueError(f"views are of imprinted weights; with weights: {self.weights} set views to 0")
+        if self.weights == "nearest" and self.finetuning is not None:
+            raise ValueError("weights: nearest keeps every exemplar and has nothing to fine-tune; use imprinted or random")
+        return self
+
+
+class JointTrainingSettings(Settings):
+    """A network trained on base and novel classes at once, from where stage 1 started (paper 001, AllClassJoint)."""
+
+    gives: ClassVar[Literal["classifier"]] = "classifier"
+    """See ImprintingSettings."""
+    method: Literal["joint_training"]
+    classifier: ClassifierSettings = ClassifierSettings(kind="linear")
+    """The paper's has no normalisation (`linear`); `cosine` makes the comparison with imprinting fair."""
+    finetuning: FinetuningSettings = FinetuningSettings()

@@ -1,0 +1,160 @@
+"""Stage 2 of methods that extend the classifier: what it then says of every query of every task, on disk.
+
+Folder: predictions.npy (see `fewshot.predictions`), adapt.json, metrics.jsonl (means over tasks, a line an epoch; empty where
+nothing is trained). Finished tasks lie in a state folder beside it until all are done.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tqdm import tqdm
+
+from fewshot import provenance
+from fewshot.checkpoint import FORMAT
+from fewshot.data.store import Store
+from fewshot.episodes import Episodes
+from fewshot.errors import DataError
+from fewshot.evaluation import interval
+from fewshot.features import Features
+from fewshot.files import atomic, read_sealed, save_array, write_record, write_sealed
+from fewshot.methods import imprinting, joint_training
+from fewshot.methods.base import Curve, Extend, Ground, Task
+from fewshot.models.network import Network
+from fewshot.plan import AdaptationJob
+from fewshot.predictions import FILE
+
+logger = logging.getLogger(__name__)
+
+METHODS: dict[str, Callable[[Ground, Any], Extend]] = {
+    "imprinting": imprinting.prepare,
+    "joint_training": joint_training.prepare,
+}
+"""Methods by the name in their settings: from what all tasks share to a function of one task (`fewshot.methods.base`)."""
+
+
+def extend(
+    network: Network, sha256: str, store: Store, features: Features, episodes: Episodes, job: AdaptationJob, folder: Path
+) -> None:
+    """Extend the classifier in each of the first `job.tasks` tasks; write what it then predicts.
+
+    Killed and called again, it goes on where it was.
+
+    Args:
+        network: as stage 1 left it, on the device to compute on.
+        sha256: of the network, as its model.json has it.
+        store: images.
+        features: of the network.
+        episodes: tasks.
+        job: settings, number of tasks, seed.
+        folder: output.
+    """
+    settings = job.settings
+    tasks, (way, shot) = job.tasks, episodes.support.shape[1:]
+    ground = Ground(network, store, features, job.network.seed, job.name)
+    method = METHODS[settings.method](ground, settings)
+    code = provenance.source_hash(
+        "fewshot.extension", f"fewshot.methods.{settings.method}", job.network.settings.backbone.module
+    )
+    state = _State(folder, f"{sha256}/{job.key}/{episodes.hash}/{code}")
+    values, curves = [], []
+    for number in tqdm(range(tasks), desc=f"{job.name}, {shot} shots", unit="task", mininterval=5):
+        classes = np.repeat(np.arange(way), episodes.query.shape[2])
+        task = Task(number, episodes.support[number], episodes.query[number].ravel(), classes, episodes.base[number])
+        found = state.load(number)
+        if found is None:
+            started = time.monotonic()
+            said, curve = _predicted(method, task, state.training(number))
+            found = said, curve, time.monotonic() - started
+            state.save(number, *found)
+        values.append(found[0])
+        curves.append(found[1])
+        state.seconds += found[2]
+    save_array(folder / FILE, np.stack(values))
+    with atomic(folder / "metrics.jsonl") as temporary:
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in _means(curves)))
+    record = {
+        "format": FORMAT, "method": settings.method, "name": job.name, "settings": settings.as_dict(), "tasks": tasks,
+        "way": way, "shot": shot, "network_sha256": sha256, "episodes_hash": episodes.hash, "data_hash": store.data_hash,
+        "seconds": round(state.seconds, 1), "device": provenance.device_words(network.mean.device),
+        "threads": torch.get_num_threads(), "git_revision": provenance.git_revision(), "versions": provenance.versions(),
+    }  # fmt: skip
+    write_record(folder / "adapt.json", record, (FILE, "metrics.jsonl"))
+    state.remove()
+
+
+def _predicted(method: Extend, task: Task, training: Path) -> tuple[npt.NDArray[np.int32], Curve]:
+    """The method's word on the images there are; -1 for the places that are only filled up."""
+    there = task.query >= 0
+    small = replace(task, query=task.query[there], classes=task.classes[there])
+    said, curve = method(small, training)
+    values = np.full((len(task.query) + len(task.base), 2), -1, dtype=np.int32)
+    values[np.concatenate([there, np.ones(len(task.base), dtype=bool)])] = said
+    return values, curve
+
+
+def _means(curves: list[Curve]) -> list[dict[str, float]]:
+    """Curves of all tasks -> one of means, with half the 95 % interval over tasks beside each accuracy."""
+    lines = []
+    for points in zip(*curves, strict=True):
+        line: dict[str, float] = {}
+        for name in points[0]:
+            mean, half = interval(np.array([point[name] for point in points]))
+            line[name] = int(mean) if name == "epoch" else mean
+            if name not in ("epoch", "loss"):
+                line[f"{name}_ci95"] = half
+        lines.append(line)
+    return lines
+
+
+class _State:
+    """Finished tasks of an unfinished job, in `<folder>.state`, a file a task; and the training that is under way."""
+
+    def __init__(self, folder: Path, identity: str) -> None:
+        self.folder = folder.with_name(folder.name + ".state")
+        self.identity, self.seconds = identity, 0.0
+        note = self.folder / "identity"
+        if note.exists():
+            if note.read_text() != identity:
+                raise DataError(f"{self.folder}: state of other settings, data or code; delete it to start anew")
+        else:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            with atomic(note) as temporary:
+                temporary.write_text(identity)
+
+    def training(self, number: int) -> Path:
+        """File of the state of a training inside a task."""
+        return self.folder / f"{number}.training"
+
+    def load(self, number: int) -> tuple[npt.NDArray[np.int32], Curve, float] | None:
+        """Predictions, curve and seconds of a finished task."""
+        path = self.folder / f"{number}.npz"
+        if not path.exists():
+            return None
+        try:
+            with np.load(io.BytesIO(read_sealed(path)), allow_pickle=False) as file:
+                return file["said"], json.loads(file["curve"].tobytes()), float(file["seconds"])
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"{path}: damaged ({type(error).__name__}); delete {self.folder} to start anew") from None
+
+    def save(self, number: int, said: npt.NDArray[np.int32], curve: Curve, seconds: float) -> None:
+        """Keep a finished task; its training's state is of no more use."""
+        buffer = io.BytesIO()
+        np.savez(buffer, said=said, curve=np.frombuffer(json.dumps(curve).encode(), dtype=np.uint8), seconds=seconds)
+        write_sealed(self.folder / f"{number}.npz", buffer.getvalue())
+        self.training(number).unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """The job is complete."""
+        shutil.rmtree(self.folder)

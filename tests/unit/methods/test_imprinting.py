@@ -1,0 +1,205 @@
+"""Imprinting against the paper's formula by hand, and what it must leave alone."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from fewshot import predictions, stages
+from fewshot.checkpoint import load_network
+from fewshot.config import FinetuningSettings, ImprintingSettings, JointTrainingSettings, parse
+from fewshot.data.store import open_store
+from fewshot.episodes import load as load_episodes
+from fewshot.features import load as load_features
+from fewshot.methods import imprinting, joint_training
+from fewshot.methods.base import Ground, Task
+from fewshot.models.heads import CosineClassifier
+from fewshot.plan import Plan
+
+FINETUNING = {"epochs": 2, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.01, "head_factor": 10.0}}
+CONFIG = {
+    "run": "imprinted",
+    "device": "cpu",
+    "dataset": {"name": "glyphs", "classes": 20, "images_per_class": 20, "image_size": 16, "held_out": 0.25},
+    "stage1": {
+        "training": {"iterations": 30, "batch_size": 16, "optimizer": {"lr": 0.05}, "validation": {"every": 0, "keep": "last"}},
+        "networks": {"small": {"backbone": {"name": "c128f", "widths": [8, 8, 16, 16]}, "embedding": 6}},
+    },
+    "stage2": {"imprinting": {"method": "imprinting"}},
+    "evaluation": {
+        "way": "all", "queries": "all", "shots": [1, 5], "tasks": 3,
+        "tests": [{"networks": ["small"], "adaptation": "imprinting", "populations": ["novel", "novel_in_all", "all"]}],
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A trained network with its features, and the draws of five exemplars."""
+    plan = Plan(parse(CONFIG))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("run"))
+        stages.prepare(plan, workers=1)
+        for shot in (1, 5):
+            stages.draw_episodes(plan, plan.episodes(shot))
+        job = plan.networks[0]
+        stages.train(plan, job, threads=1)
+        stages.extract(plan, job, threads=1)
+        store = open_store(plan.store_dir)
+        network, _ = load_network(plan.network_dir(job))
+        ground = Ground(network, store, load_features(plan.features_dir(job)), 0, "test")
+        yield plan, ground, {shot: load_episodes(plan.episodes_path(plan.episodes(shot)), store) for shot in (1, 5)}
+
+
+def _task(world, shot, number=0):
+    episodes = world[2][shot]
+    query = episodes.query[number]
+    there = query.ravel() >= 0
+    classes = np.repeat(np.arange(len(query)), query.shape[1])[there]
+    return Task(number, episodes.support[number], query.ravel()[there], classes, episodes.base[number])
+
+
+def _shares(world, task, said):
+    store = world[1].store
+    return predictions.shares(said, task.classes, store.labels[task.base], store.num_base, ("novel", "novel_in_all", "all"))
+
+
+def test_imprinted_weights_are_the_papers_formula():
+    """w~ = 1/n sum phi(x_i), w = w~ / |w~|, with phi of unit length; class by class, in a loop."""
+    torch.manual_seed(0)
+    embeddings, classes = torch.randn(7, 4), torch.tensor([0, 2, 1, 0, 2, 0, 1])
+    weights = imprinting.imprint(embeddings, classes, 3)
+    for novel in range(3):
+        phi = [x / x.norm() for x, label in zip(embeddings, classes, strict=True) if label == novel]
+        mean = sum(phi) / len(phi)
+        torch.testing.assert_close(weights[novel], mean / mean.norm())
+
+
+def test_base_logits_do_not_change_by_imprinting():
+    torch.manual_seed(0)
+    classifier, images = CosineClassifier(4, 5, scale=7.0), torch.randn(6, 1, 4)
+    larger = imprinting.extended(classifier, torch.randn(3, 4))
+    assert larger(images).shape == (6, 1, 8)
+    torch.testing.assert_close(larger(images)[..., :5], classifier(images))
+    torch.testing.assert_close(larger.weight.norm(dim=1)[:5], torch.ones(5))
+    assert imprinting.extended(classifier, torch.randn(3, 4), with_base=False)(images).shape == (6, 1, 3)
+
+
+def test_with_one_exemplar_imprinting_is_nearest_neighbour(world, tmp_path):
+    task = _task(world, 1)
+    one, other = (
+        imprinting.prepare(world[1], ImprintingSettings(method="imprinting", weights=weights))(task, tmp_path / "state")[0]
+        for weights in ("imprinted", "nearest")
+    )
+    assert np.array_equal(one, other)
+    task = _task(world, 5)
+    one, other = (
+        imprinting.prepare(world[1], ImprintingSettings(method="imprinting", weights=weights))(task, tmp_path / "state")[0]
+        for weights in ("imprinted", "nearest")
+    )
+    assert not np.array_equal(one, other)
+
+
+def test_nearest_is_the_best_exemplar_of_each_class():
+    torch.manual_seed(0)
+    images, exemplars, classes = torch.randn(4, 3), torch.randn(6, 3), torch.tensor([0, 1, 1, 2, 0, 1])
+    found = imprinting.nearest(images, exemplars, classes, 3)
+    for i, image in enumerate(images):
+        for novel in range(3):
+            cosines = [F.cosine_similarity(image, x, dim=0) for x, c in zip(exemplars, classes, strict=True) if c == novel]
+            assert found[i, novel] == pytest.approx(float(max(cosines)), abs=1e-6)
+
+
+def test_predictions_are_the_nearest_template_image_by_image(world, tmp_path):
+    """Eq. (7): the class whose template is nearest; from the network itself, an image at a time."""
+    _, ground, _ = world
+    task, network = _task(world, 5), ground.network
+    said, curve = imprinting.prepare(ground, ImprintingSettings(method="imprinting"))(task, tmp_path / "state")
+    assert curve == []
+
+    def phi(row):
+        image = torch.from_numpy(np.array(ground.store.images[row : row + 1]))
+        with torch.no_grad():
+            return F.normalize(network(network.normalise(image)).mean((2, 3)), dim=1)[0]
+
+    templates = [w / w.norm() for w in network.classifier.weight.detach()]
+    templates += [F.normalize(sum(phi(row) for row in rows), dim=0) for rows in task.support]
+    templates = torch.stack(templates)
+    base = ground.store.num_base
+    for place, row in [*enumerate(task.query[:6]), *enumerate(task.base[:6], start=len(task.query))]:
+        cosines = templates @ phi(row)
+        own = cosines[base:] if place < len(task.query) else cosines[:base]
+        assert said[place].tolist() == [int(cosines.argmax()), int(own.argmax())]
+
+
+def test_views_are_seeded_and_random_weights_are_drawn_anew_for_each_draw(world, tmp_path):
+    _, ground, _ = world
+    views = imprinting.prepare(ground, ImprintingSettings(method="imprinting", views=2))
+    task = _task(world, 5)
+    assert torch.equal(views.weights(task), views.weights(task))
+    plain = imprinting.prepare(ground, ImprintingSettings(method="imprinting")).weights(task)
+    cosines = (views.weights(task) * plain).sum(1)
+    assert not torch.equal(views.weights(task), plain)
+    assert (cosines > 0.5).all()
+    drawn = imprinting.prepare(ground, ImprintingSettings(method="imprinting", weights="random"))
+    first, second = drawn.weights(task), drawn.weights(_task(world, 5, 1))
+    assert not torch.equal(first, second)
+    assert first.abs().max() <= (6 / (first.shape[0] + first.shape[1])) ** 0.5
+
+
+@pytest.mark.parametrize("classes", ["all", "novel"])
+def test_finetuning_starts_from_the_imprinted_accuracy(world, tmp_path, classes):
+    _, ground, _ = world
+    task, before = _task(world, 5), {name: value.clone() for name, value in ground.network.state_dict().items()}
+    names = ("novel", "novel_in_all", "all") if classes == "all" else ("novel",)
+    settings = ImprintingSettings(method="imprinting", classes=classes)
+    plain, _ = imprinting.prepare(ground, settings)(task, tmp_path / "a")
+    tuned = settings.model_copy(update={"finetuning": FinetuningSettings(**FINETUNING)})
+    said, curve = imprinting.prepare(ground, tuned)(task, tmp_path / "b")
+    assert [point["epoch"] for point in curve] == [0, 1, 2]
+    store = ground.store
+    for which, point in ((plain, curve[0]), (said, curve[-1])):
+        found = predictions.shares(which, task.classes, store.labels[task.base], store.num_base, names)
+        assert {name: point[name] for name in names} == {name: pytest.approx(found[name]) for name in names}
+    assert not np.array_equal(plain, said), "training changes something"
+    after = ground.network.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in before), "and nothing of the network it starts from"
+    if classes == "novel":
+        assert (said[:, 0] == -1).all()
+        assert (said[len(task.query) :] == -1).all()
+
+
+LEARNING = {
+    "epochs": 16, "measure_every": 16, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.1},
+    "augmentation": {"flip": False, "crop_padding": 0},
+}  # fmt: skip
+
+
+def _task_of_its_own_exemplars(world):
+    """A task that is tested on the very images it learns from."""
+    task, base = _task(world, 5), world[1].store.rows("base")
+    rows, classes = task.exemplars
+    return replace(task, query=rows, classes=classes, base=base)
+
+
+def test_finetuning_learns_its_images(world, tmp_path):
+    _, ground, _ = world
+    settings = ImprintingSettings(method="imprinting", weights="random", finetuning=LEARNING)
+    _, curve = imprinting.prepare(ground, settings)(_task_of_its_own_exemplars(world), tmp_path / "state")
+    assert [point["epoch"] for point in curve] == [0, 16]
+    assert curve[0]["novel_in_all"] < 40
+    assert curve[1]["novel_in_all"] > 60
+    assert curve[1]["all"] > 50
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine"])
+def test_joint_training_starts_anew(world, tmp_path, kind):
+    _, ground, _ = world
+    finetuning = LEARNING | {"epochs": 24, "measure_every": 24}
+    settings = JointTrainingSettings(method="joint_training", classifier={"kind": kind}, finetuning=finetuning)
+    said, curve = joint_training.prepare(ground, settings)(_task_of_its_own_exemplars(world), tmp_path / "state")
+    assert curve[0]["all"] < 20, "from random weights"
+    assert curve[1]["all"] > 40
+    assert (said >= 0).all()

@@ -1,0 +1,118 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fewshot import extension, predictions, stages
+from fewshot.config import parse
+from fewshot.errors import DataError
+from fewshot.plan import Plan
+from fewshot.report.assembly import assemble
+
+FINETUNING = {"epochs": 2, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.01}}
+CONFIG = {
+    "run": "extended",
+    "device": "cpu",
+    "dataset": {"name": "glyphs", "classes": 20, "images_per_class": 20, "image_size": 16, "held_out": 0.25},
+    "stage1": {
+        "training": {"iterations": 5, "batch_size": 16, "optimizer": {"lr": 0.05}, "validation": {"every": 0, "keep": "last"}},
+        "networks": {"small": {"backbone": {"name": "c128f", "widths": [4, 4, 8, 8]}}},
+    },
+    "stage2": {"tuned": {"method": "imprinting", "finetuning": FINETUNING}, "plain": {"method": "imprinting"}},
+    "evaluation": {
+        "way": "all", "queries": "all", "shots": [1, 2], "tasks": 3,
+        "tests": [
+            {"networks": ["small"], "adaptation": "tuned", "populations": ["novel", "novel_in_all", "all"], "shots": [2]},
+            {"networks": ["small"], "adaptation": "plain", "populations": ["novel", "all", "base_in_all"]},
+        ],
+    },
+}  # fmt: skip
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A run in a folder of its own, up to features."""
+    plan = Plan(parse(CONFIG))
+    monkeypatch.chdir(tmp_path)
+    stages.prepare(plan, workers=1)
+    for shot in plan.config.evaluation.shots:
+        stages.draw_episodes(plan, plan.episodes(shot))
+    stages.train(plan, plan.networks[0], threads=1)
+    stages.extract(plan, plan.networks[0], threads=1)
+    return plan
+
+
+def test_from_exemplars_to_a_row_of_the_summary(run, pytestconfig):
+    for job in run.adaptations:
+        stages.extend(run, job, threads=1)
+    for evaluation in run.evaluations:
+        stages.evaluate(run, evaluation, threads=1)
+    tuned = run.adaptations[0]
+    folder = run.adapted_dir(tuned)
+    assert sorted(path.name for path in folder.iterdir()) == ["adapt.json", "metrics.jsonl", "predictions.npy"]
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name], "no state is left"
+    table = pd.read_parquet(run.evaluation_dir(run.evaluations[0]) / "2shot-gap-gap.parquet")
+    assert len(table) == 3
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [0, 1, 2]
+    for name in ("novel", "novel_in_all", "all"):
+        assert lines[-1][name] == pytest.approx(table[name].mean())
+        assert f"{name}_class_mean" in table
+    assemble(run, pytestconfig.rootpath / "config" / "published.csv")
+    summary = pd.read_csv(run.results / "summary.csv")
+    assert set(summary["population"]) == {"novel", "novel_in_all", "all", "base_in_all"}
+    assert set(summary["queries"]) == {"all"}
+    assert (summary["way"] == (pd.read_csv(run.store_dir / "classes.csv")["part"] == "test").sum()).all()
+
+
+def test_a_killed_job_goes_on_to_the_same_bytes(run, monkeypatch):
+    job = run.adaptations[0]
+    stages.extend(run, job, threads=1)
+    folder = run.adapted_dir(job)
+    whole = (folder / "predictions.npy").read_bytes()
+    curve = (folder / "metrics.jsonl").read_text()
+    for path in folder.iterdir():
+        path.unlink()
+    predicted, calls = extension._predicted, []
+
+    def killed(method, task, training):
+        calls.append(task.number)
+        if calls == [0, 1]:
+            raise KeyboardInterrupt
+        return predicted(method, task, training)
+
+    monkeypatch.setattr(extension, "_predicted", killed)
+    with pytest.raises(KeyboardInterrupt):
+        stages.extend(run, job, threads=1)
+    assert not folder.exists() or not list(folder.iterdir())
+    stages.extend(run, job, threads=1)
+    assert calls == [0, 1, 1, 2]
+    assert (folder / "predictions.npy").read_bytes() == whole
+    assert (folder / "metrics.jsonl").read_text() == curve
+
+
+def test_a_state_of_other_code_or_settings_is_refused(run, monkeypatch):
+    job = run.adaptations[0]
+    state = run.adapted_dir(job).with_name(run.adapted_dir(job).name + ".state")
+    state.mkdir(parents=True)
+    (state / "identity").write_text("another")
+    with pytest.raises(DataError, match="delete it to start anew"):
+        stages.extend(run, job, threads=1)
+
+
+def test_predictions_of_other_tasks_or_damaged_ones_are_refused(run):
+    job = run.adaptations[1]
+    stages.extend(run, job, threads=1)
+    folder = run.adapted_dir(job)
+    record = json.loads((folder / "adapt.json").read_text())
+
+    class Other:
+        hash = "other"
+
+    with pytest.raises(DataError, match="another network or other tasks"):
+        predictions.load(folder, record["network_sha256"], Other())
+    values = np.load(folder / "predictions.npy")
+    np.save(folder / "predictions.npy", values[:1])
+    with pytest.raises(DataError, match="damaged"):
+        stages.evaluate(run, run.evaluations[1], threads=1)
