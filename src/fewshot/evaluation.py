@@ -48,9 +48,9 @@ def class_weights(network: Network, labels: npt.NDArray[np.int64]) -> ClassWeigh
 
     Weights on flattened features have one part a location, so pooled features cannot be held against them.
     """
-    if network.settings.classifier.pooling == "flatten":
-        return None
     weight = network.classifier.weight
+    if weight is None or network.settings.classifier.pooling == "flatten":
+        return None
     return ClassWeights(weight.detach(), torch.from_numpy(labels).to(weight.device))
 
 

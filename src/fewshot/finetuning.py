@@ -19,7 +19,7 @@ from fewshot import predictions
 from fewshot.config import ClassificationSettings, FinetuningSettings, ScheduleSettings, TrainingSettings, ValidationSettings
 from fewshot.methods.base import Curve, Ground, Task, decide
 from fewshot.models.network import Network
-from fewshot.objectives import Classification
+from fewshot.objectives.classification import Classification
 from fewshot.resume import State
 from fewshot.sampling import BalancedBatches, Batches
 from fewshot.training import Trainer

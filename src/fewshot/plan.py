@@ -13,11 +13,11 @@ from typing import Any, Literal, cast
 from fewshot.config import (
     AdaptationSettings,
     EvaluationSettings,
-    GlobalPooling,
     NetworkSettings,
-    Pooling,
     Population,
+    QueryPooling,
     RunConfig,
+    SupportPooling,
     content_hash,
 )
 from fewshot.errors import ConfigError
@@ -73,8 +73,8 @@ class EvaluatedSetting:
 
     shot: int
     tasks: int
-    support_pooling: GlobalPooling
-    query_pooling: Pooling
+    support_pooling: SupportPooling
+    query_pooling: QueryPooling
     populations: tuple[Population, ...]
 
     @property
@@ -120,7 +120,7 @@ class Plan:
         found: dict[tuple[str, int], NetworkJob] = {}
         for name, settings in self.config.stage1.networks.items():
             for seed in self.config.seeds:
-                distillation = settings.training.objective.distillation
+                distillation = settings.training.distillation
                 teacher = found[distillation.teacher, seed] if distillation else None
                 # A student is another one when its teacher is.
                 key = content_hash([settings.identity(), teacher.key])[:10] if teacher else settings.key()
@@ -140,7 +140,7 @@ class Plan:
                 rows = found.setdefault((network, test.adaptation or AS_TRAINED), {})
                 for shot in test.shots or evaluation.shots:
                     for pair in test.poolings:
-                        support, query = cast(tuple[GlobalPooling, Pooling], tuple(pair.split("/")))
+                        support, query = cast(tuple[SupportPooling, QueryPooling], tuple(pair.split("/")))
                         tasks = min(test.tasks or evaluation.tasks, evaluation.tasks)
                         setting = EvaluatedSetting(shot, tasks, support, query, test.populations)
                         known = rows.get(setting.key)

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from fewshot.config import EpisodicSettings, TrainingSettings
+from fewshot.errors import DataError
 from fewshot.optimization import generator
+
+
+class Sampling(Protocol):
+    """Iteration -> int64 rows of the training images. Without state, so that a training can be resumed."""
+
+    batch_size: int
+    """Images an iteration."""
+
+    def __call__(self, iteration: int, /) -> Tensor:
+        """The rows of an iteration, int64 (batch_size,)."""
+        ...
 
 
 class Batches:
@@ -56,3 +70,48 @@ class BalancedBatches:
         classes = self._order(iteration)
         share = torch.rand(self.batch_size, generator=generator(self.seed, 4, iteration), dtype=torch.float64)
         return self._rows[self._starts[classes] + (share * self._sizes[classes]).long()]
+
+
+class Tasks:
+    """Tasks of the training classes: `way` of them, and `shot + queries` images of each, without replacement.
+
+    Args:
+        rows: int64 (N,), of the training images.
+        labels: int64 (N,), their classes.
+        settings: of the tasks.
+        seed: of the draws; iteration t draws from (seed, t).
+
+    Raises:
+        DataError: there are fewer classes than `way`, or a class has fewer images than `shot + queries`.
+    """
+
+    def __init__(self, rows: Tensor, labels: Tensor, settings: EpisodicSettings, seed: int) -> None:
+        self.seed, self.settings = seed, settings
+        self.images = settings.shot + settings.queries
+        self.batch_size = settings.way * self.images
+        classes, sizes = torch.unique(labels, return_counts=True)
+        where = "stage1.training.objective"
+        if len(classes) < settings.way:
+            raise DataError(f"{where}.way is {settings.way}, but training has only {len(classes)} classes: lower it")
+        if int(sizes.min()) < self.images:
+            raise DataError(
+                f"{where} asks for shot + queries = {self.images} images a class, but a training class has only "
+                f"{int(sizes.min())}: lower them"
+            )
+        self.padded = torch.full((len(classes), int(sizes.max())), -1, dtype=torch.int64)
+        for i, label in enumerate(classes):
+            self.padded[i, : sizes[i]] = rows[labels == label]
+
+    def __call__(self, iteration: int) -> Tensor:
+        """The rows of a task, int64 (way x (shot + queries),): class by class, its support images first."""
+        draws = generator(self.seed, 5, iteration)
+        classes = self.padded[torch.randperm(len(self.padded), generator=draws)[: self.settings.way]]
+        keys = torch.rand(classes.shape, generator=draws).masked_fill(classes < 0, 2.0)  # absent ones last
+        return classes.gather(1, torch.argsort(keys, dim=1, stable=True)[:, : self.images]).flatten()
+
+
+def build_sampling(settings: TrainingSettings, rows: Tensor, labels: Tensor, seed: int) -> Sampling:
+    """What a training sees, as its objective wants it laid out: rows and labels of its images, int64 (N,)."""
+    if isinstance(settings.objective, EpisodicSettings):
+        return Tasks(rows, labels, settings.objective, seed)
+    return Batches(rows, settings.batch_size, seed)

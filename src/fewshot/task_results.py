@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fewshot import predictions, provenance
+from fewshot import nearest_prototype, predictions, provenance
 from fewshot.adaptation import load_adapted
 from fewshot.config import content_hash
 from fewshot.data.store import Store
@@ -83,7 +83,8 @@ def _accuracies(
     evaluator: Evaluator,
     scale: float,
 ) -> Accuracies:
-    """Of a network as trained or with adapted features, by the evaluator; of an extended classifier, from its predictions."""
+    """Of a network as trained or with adapted features, by the evaluator; of one trained on tasks, by the nearest prototype;
+    of an extended classifier, from its predictions."""
     added = None
     if job.adaptation != AS_TRAINED:
         stage2 = plan.adaptation(job.network, job.adaptation, plan.episodes(setting.shot).key)
@@ -92,6 +93,10 @@ def _accuracies(
             said = predictions.load(folder, sha256, episodes)
             return predictions.accuracies(episodes, said, store.labels, store.num_base, setting.populations, setting.tasks)
         added = load_adapted(folder, sha256, episodes)
+    distance = job.network.settings.distance
+    if distance is not None:
+        features, device = evaluator.features, evaluator.device
+        return nearest_prototype.accuracies(features, episodes, setting.support_pooling, distance, device, setting.tasks)
     poolings = setting.support_pooling, setting.query_pooling
     return evaluator.accuracies(episodes, *poolings, scale, setting.populations, setting.tasks, added)
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -25,19 +26,22 @@ from fewshot import provenance
 from fewshot.checkpoint import save_network
 from fewshot.config import TrainingSettings
 from fewshot.data.augment import augment
-from fewshot.data.store import Store
+from fewshot.data.store import Rows, Store
 from fewshot.errors import FewshotError
 from fewshot.files import atomic
 from fewshot.models.backbones import parameter_count
 from fewshot.models.network import Network
-from fewshot.objectives import Classification, Objective
+from fewshot.objectives import Objective, build_objective
 from fewshot.optimization import build_optimizer, generator, learning_rate_factor
 from fewshot.plan import NetworkJob
 from fewshot.resume import State, copy_state
-from fewshot.sampling import Batches
+from fewshot.sampling import Sampling, build_sampling
 from fewshot.validation import Validation
 
 logger = logging.getLogger(__name__)
+
+VALIDATION = ("fewshot.evaluation", "fewshot.features", "fewshot.nearest_prototype")
+"""Code that only judges networks: a change there is no reason to train one anew."""
 
 
 class Trainer:
@@ -46,7 +50,7 @@ class Trainer:
     Args:
         network: as training starts; moved to the device of the images.
         objective: the loss; its own parameters are trained with the network's.
-        batches: iteration -> int64 rows of `images`.
+        batches: which rows of `images` an iteration sees.
         images: uint8 (N, H, W, 3), on the device.
         labels: int64 (N,), on the device.
         settings: of the training.
@@ -61,7 +65,7 @@ class Trainer:
         self,
         network: Network,
         objective: Objective,
-        batches: Callable[[int], Tensor],
+        batches: Sampling,
         images: Tensor,
         labels: Tensor,
         settings: TrainingSettings,
@@ -90,9 +94,9 @@ class Trainer:
         settings, progress = self.settings, self.progress
         self.network.train()
         started, saved = time.monotonic() - progress.seconds, time.monotonic()
-        rate = _Rate(progress.iteration, settings.batch_size)
+        rate = _Rate(progress.iteration, self.batches.batch_size)
         with tqdm(initial=progress.iteration, total=settings.iterations, desc=self.name, unit="it", mininterval=5) as bar:
-            while progress.iteration < settings.iterations:
+            while progress.iteration < settings.iterations and not self.out_of_patience:
                 loss, right = self.step(progress.iteration)
                 progress.iteration += 1
                 last = progress.iteration == settings.iterations
@@ -124,6 +128,9 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]
         loss, right = self.objective(self.network, self.feature_map, images, self.labels[rows], iteration)
+        kept = self.objective.record()
+        if kept is not None:
+            self.progress.metrics.append({"iteration": iteration, **kept})
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
@@ -137,6 +144,13 @@ class Trainer:
     def learning_rate(self, iteration: int) -> float:
         """Learning rate of an iteration (0 .. iterations - 1)."""
         return self.settings.optimizer.lr * learning_rate_factor(self.settings.schedule, iteration, self.settings.iterations)
+
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether `validation.patience` ends the training here; told from what a training state holds."""
+        settings, progress = self.settings.validation, self.progress
+        since = progress.iteration - progress.best_iteration
+        return settings.patience is not None and progress.best is not None and since >= settings.patience * settings.every
 
     def log(self, loss: float, right: float, images_per_second: float) -> None:
         """Add a training line to the metrics; refuse a loss that is not finite."""
@@ -187,13 +201,14 @@ def prepare(
     """The training of a job, as far as it has come: see `train`."""
     settings = job.settings.training
     torch.manual_seed(job.seed)
-    network = Network(job.settings, store.num_base, store.image_size, store.mean, store.std)
+    rows, names = training_images(store, settings)
+    network = Network(job.settings, len(names), store.image_size, store.mean, store.std)
     network.load_pretrained()
     factor = settings.optimizer.head_factor
     return Trainer(
         network,
-        Classification(settings.objective, network.feature_shape[0], job.seed, teacher[0] if teacher else None),
-        Batches(torch.from_numpy(store.rows("base")), settings.batch_size, job.seed),
+        build_objective(settings.objective, network, job.seed, teacher[0] if teacher else None),
+        build_sampling(settings, torch.from_numpy(rows), torch.from_numpy(store.labels[rows]), job.seed),
         torch.from_numpy(np.array(store.images)).to(device),
         torch.from_numpy(np.array(store.labels)).to(device),
         settings,
@@ -203,6 +218,13 @@ def prepare(
         validate=Validation(store, settings.validation, job.seed) if settings.validation.every else None,
         factors={network.embedding: factor, network.classifier: factor},
     )
+
+
+def training_images(store: Store, settings: TrainingSettings) -> tuple[npt.NDArray[np.int64], list[str]]:
+    """Store rows of the images that are trained on, held-out ones apart, and the names of their classes in order."""
+    parts: tuple[Rows, ...] = ("base", "val") if settings.classes == "base+val" else ("base",)
+    rows = np.concatenate([store.rows(part) for part in parts])
+    return rows, list(store.classes.loc[store.classes["part"].isin(parts), "name"])
 
 
 def train(
@@ -229,11 +251,11 @@ def train(
         DataError: the state is damaged, or of another training; the validation classes do not do for their tasks.
     """
     trainer = prepare(store, job, device, folder.with_name(folder.name + ".state"), teacher)
-    images = len(store.rows("base"))
+    rows, names = training_images(store, trainer.settings)
     logger.info(
         "training %s (seed %d) on %s: %d images of %d classes, %s, %d iterations of %d",
-        job.name, job.seed, provenance.device_words(device), images, store.num_base,
-        "bfloat16" if trainer.bfloat16 else "float32", trainer.settings.iterations, trainer.settings.batch_size,
+        job.name, job.seed, provenance.device_words(device), len(rows), len(names),
+        "bfloat16" if trainer.bfloat16 else "float32", trainer.settings.iterations, trainer.batches.batch_size,
     )  # fmt: skip
     if trainer.run(stop):
         write_outputs(store, job, trainer, folder, teacher[1] if teacher else None)
@@ -242,14 +264,15 @@ def train(
 
 def training_identity(store: Store, job: NetworkJob, teacher: str | None = None) -> str:
     """What a training is: settings, seed, data, code, and the hash of the network it learns from."""
-    used = "fewshot.training", job.settings.backbone.module
-    code = provenance.source_hash(*used, without=("fewshot.evaluation", "fewshot.features"))
+    used = "fewshot.training", job.settings.backbone.module, job.settings.training.objective.module
+    code = provenance.source_hash(*used, without=VALIDATION)
     return f"{job.key}/seed{job.seed}/{store.data_hash}/{code}/{teacher}"
 
 
 def write_outputs(store: Store, job: NetworkJob, trainer: Trainer, folder: Path, teacher: str | None = None) -> None:
     """metrics.jsonl, model.safetensors, model.json, in this order: a folder with model.json is complete."""
     settings, progress, network = trainer.settings, trainer.progress, trainer.network
+    rows, names = training_images(store, settings)
     keep = settings.validation.keep
     validation = None
     if progress.best is not None:
@@ -260,12 +283,12 @@ def write_outputs(store: Store, job: NetworkJob, trainer: Trainer, folder: Path,
         network,
         folder,
         {
-            "name": job.name, "seed": job.seed, "classes": list(store.classes["name"][: store.num_base]),
+            "name": job.name, "seed": job.seed, "classes": names,
             "image_size": store.image_size, "data_hash": store.data_hash, "store": store.path.parent.name,
-            "training_images": len(store.rows("base")), "data_notes": list(store.meta.get("notes", [])),
+            "training_images": len(rows), "data_notes": list(store.meta.get("notes", [])),
             "teacher": {"name": job.teacher.name, "sha256": teacher} if job.teacher else None,
             "iteration": progress.best_iteration if keep == "best" else progress.iteration,
-            "iterations": settings.iterations, "kept": keep, "validation": validation,
+            "iterations": settings.iterations, "done": progress.iteration, "kept": keep, "validation": validation,
             "parameters": parameter_count(network.backbone) + parameter_count(network.embedding),
             "feature_shape": list(network.feature_shape),
             "precision": "bfloat16" if trainer.bfloat16 else "float32",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fewshot import nearest_prototype
 from fewshot.config import ValidationSettings
 from fewshot.data.store import Store, require_images
 from fewshot.episodes import Episodes, draw_tasks
@@ -34,10 +35,12 @@ class Validation:
         network.eval()
         features = Features(compute(network, self.images, progress=False).numpy(), self.rows, {})
         network.train(training)
-        kind = network.settings.classifier.pooling
-        support: PoolingKind = "gmp" if kind == "gmp" else "gap"
-        query: PoolingKind = "gap" if kind == "flatten" else kind
-        evaluator = Evaluator(features, network.mean.device)
-        scale = network.scale
-        accuracy, ci95 = interval(evaluator.accuracies(self.episodes, support, query, scale)["novel"])
+        kind, device, distance = network.settings.classifier.pooling, network.mean.device, network.settings.distance
+        if distance is not None:
+            found = nearest_prototype.accuracies(features, self.episodes, kind, distance, device)
+        else:
+            support: PoolingKind = "gmp" if kind == "gmp" else "gap"
+            query: PoolingKind = "gap" if kind == "flatten" else kind
+            found = Evaluator(features, device).accuracies(self.episodes, support, query, network.scale)
+        accuracy, ci95 = interval(found["novel"])
         return {"accuracy": accuracy, "ci95": ci95}

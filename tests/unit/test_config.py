@@ -32,6 +32,13 @@ GOOD: dict[str, Any] = {
 }
 
 
+TASKS = {
+    "backbone": {"name": "conv64"}, "classifier": {"kind": "none", "pooling": "flatten"},
+    "training": {"objective": {"kind": "episodic"}},
+}  # fmt: skip
+"""A network trained on tasks."""
+
+
 def changed(path: str, value: Any, good: dict[str, Any] | None = None) -> dict[str, Any]:
     data = copy.deepcopy(good or GOOD)
     *parents, last = path.split(".")
@@ -79,8 +86,16 @@ BAD = [
     ("dataset", {"name": "fc100", "image_size": 8}, "need 16 px"),
     ("dataset", {"name": "cub", "split": "halves"}, "no validation classes"),
     ("stage1.networks.gap.training", {"objective": {"distillation": {"teacher": "dense"}}}, "must stand above it .* none"),
-    ("stage1.training.objective", {"rotation": {"views": "some"}}, r"objective\.rotation\.views"),
+    ("stage1.training.objective", {"rotation": {"views": "some"}}, r"objective\.classification\.rotation\.views"),
     ("activation_maps", {"networks": ["gap", "x"]}, "activation_maps names the network 'x'"),
+    ("stage1.networks.gap.training", {"objective": {"kind": "episodic"}}, r"classifier \{kind: none\} go together"),
+    ("stage1.networks.gap.classifier", {"kind": "none"}, r"objective \{kind: episodic\} and classifier \{kind: none\}"),
+    ("stage1.training.objective", {"kind": "episodes"}, r"objective: .*'classification', 'episodic'"),
+    ("stage1.training.classes", "base+val", "leaves nothing to validate on"),
+    ("stage1.training.validation", {"every": 0, "keep": "last", "patience": 3}, "patience needs validation"),
+    ("stage1.networks.gap", {**TASKS, "classifier": {"kind": "none", "pooling": "dense"}}, "one vector an image"),
+    ("stage1.networks.gap", TASKS, "a network trained on tasks do not have"),
+    ("evaluation.tests.0.poolings", ["flatten/gap"], "poolings"),
 ]
 
 
@@ -261,3 +276,24 @@ def test_merge_lays_one_tree_over_another(base, over):
     for key, value in over.items():
         if not isinstance(value, dict):
             assert merged[key] == value
+
+
+def test_a_network_trained_on_tasks_is_tested_with_its_own_distance():
+    data = changed("stage1.networks.tasks", TASKS)
+    data["evaluation"]["tests"] = [{"networks": ["tasks"], "poolings": ["flatten/flatten"]}]
+    network = parse(data).stage1.networks["tasks"]
+    assert network.distance is not None
+    assert network.distance.name == "squared_euclidean"
+    data["evaluation"]["tests"][0]["poolings"] = ["gap/gap"]
+    with pytest.raises(ConfigError, match="its only poolings are flatten/flatten"):
+        parse(data)
+    data["evaluation"]["tests"][0] |= {"poolings": ["flatten/flatten"], "adaptation": "implants", "shots": [5]}
+    with pytest.raises(ConfigError, match="'implants' adapts networks trained to classify"):
+        parse(data)
+
+
+def test_a_network_trained_on_tasks_teaches_nobody():
+    data = changed("stage1.networks.gap.training", {"objective": {"distillation": {"teacher": "tasks"}}})
+    data["stage1"]["networks"] = {"tasks": TASKS, **data["stage1"]["networks"]}
+    with pytest.raises(ConfigError, match="'tasks' was trained on tasks and has no class probabilities"):
+        parse(data)

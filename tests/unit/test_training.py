@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from fewshot.checkpoint import load_network
-from fewshot.config import ClassificationSettings
+from fewshot.config import ClassificationSettings, NetworkSettings
 from fewshot.errors import DataError, FewshotError
 from fewshot.plan import NetworkJob, Plan
-from fewshot.training import prepare, train
+from fewshot.training import Trainer, prepare, train
 from fewshot.validation import Validation
 
 CPU = torch.device("cpu")
@@ -141,3 +141,83 @@ def test_rotation_and_distillation_resume_in_the_same_bytes(tiny_store, job, tmp
     (_, found), (_, whole) = load_network(tmp_path / "net"), load_network(tmp_path / "whole")
     assert found["sha256"] == whole["sha256"] != info["sha256"]
     assert found["teacher"] == {"name": "resnet12-dense", "sha256": info["sha256"]}
+
+
+# --- episodic training -------------------------------------------------------------------------------------------------
+
+
+def episodic(job, pooling="flatten", objective=None, **training):
+    settings = job.settings.model_dump(exclude={"training"})
+    given = job.settings.training.model_dump(exclude={"objective"})
+    given |= {"objective": {"kind": "episodic", "way": 4, "shot": 1, "queries": 3, **(objective or {})}, **training}
+    settings |= {"classifier": {"kind": "none", "pooling": pooling}, "training": given}
+    made = NetworkSettings.model_validate(settings)
+    return NetworkJob(job.name, job.key + "e", job.seed, made)
+
+
+def test_an_episodic_training_survives_a_kill_with_its_histograms(tiny_store, job, tmp_path):
+    job = episodic(job, objective={"histograms": [0, 4]})
+    train(tiny_store, job, tmp_path / "whole", CPU)
+    train(tiny_store, job, tmp_path / "broken", CPU, stop=lambda t: t == 3)
+    train(tiny_store, job, tmp_path / "broken", CPU)
+    whole, broken = (tmp_path / name / "model.safetensors" for name in ("whole", "broken"))
+    assert whole.read_bytes() == broken.read_bytes()
+    for folder in (whole.parent, broken.parent):
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        assert [line["iteration"] for line in lines if "distance" in line] == [0, 4]
+    network, info = load_network(tmp_path / "whole")
+    assert not [name for name, _ in network.named_parameters() if "classifier" in name]
+    assert info["validation"]["accuracy"] > 0
+
+
+def test_episodic_learning_happens(tiny_store, job):
+    still = {"optimizer": {"name": "adam", "lr": 0.003, "weight_decay": 0}, "schedule": {"kind": "constant"}}
+    job = episodic(job, objective={"way": 6}, augmentation={"crop_padding": 0, "flip": False}, **still)
+    backbone = {"name": "conv64", "widths": [16, 16, 16, 16]}
+    settings = NetworkSettings.model_validate(job.settings.as_dict() | {"backbone": backbone})
+    trainer = prepare(tiny_store, NetworkJob(job.name, "c", 0, settings), CPU, tiny_store.path / "none")
+    trainer.network.train()
+    right = [float(trainer.step(t)[1]) for t in range(160)]
+    assert np.mean(right[-40:]) > np.mean(right[:40]) + 0.08
+
+
+def test_tasks_that_the_store_does_not_have_are_refused(tiny_store, job, tmp_path):
+    with pytest.raises(DataError, match=r"stage1\.training\.objective\.way is 50, but training has only \d+ classes"):
+        prepare(tiny_store, episodic(job, objective={"way": 50}), CPU, tmp_path / "s")
+    with pytest.raises(DataError, match=r"shot \+ queries = 31 images a class, but a training class has only \d+"):
+        prepare(tiny_store, episodic(job, objective={"queries": 30}), CPU, tmp_path / "s")
+
+
+def test_patience_ends_a_training_and_a_resumed_one_at_the_same_iteration(tiny_store, job, tmp_path, monkeypatch):
+    validation = job.settings.training.validation.model_copy(update={"every": 2, "patience": 2})
+    job = changed(job, validation=validation, iterations=40)
+    scores = {2: 40.0, 4: 60.0, 6: 50.0, 8: 59.0}
+    for name, stops in (("whole", ()), ("broken", (5, 8))):
+        trainers = []
+
+        def score(self, network, trainers=trainers):
+            return {"accuracy": scores[trainers[-1].progress.iteration], "ci95": 1.0}
+
+        monkeypatch.setattr(Validation, "__call__", score)
+        original = Trainer.__init__
+        monkeypatch.setattr(Trainer, "__init__", lambda self, *a, **k: (original(self, *a, **k), trainers.append(self))[0])  # noqa: B023
+        for at in stops:
+            train(tiny_store, job, tmp_path / name, CPU, stop=lambda t, at=at: t == at)
+        train(tiny_store, job, tmp_path / name, CPU)
+        monkeypatch.undo()
+        _, info = load_network(tmp_path / name)
+        assert (info["iteration"], info["done"], info["iterations"]) == (4, 8, 40)
+    assert (tmp_path / "whole/model.safetensors").read_bytes() == (tmp_path / "broken/model.safetensors").read_bytes()
+
+
+def test_training_on_validation_classes_too_is_an_option(tiny_store, job, tmp_path):
+    validation = job.settings.training.validation.model_copy(update={"every": 0, "keep": "last"})
+    job = changed(job, validation=validation, classes="base+val")
+    trainer = prepare(tiny_store, job, CPU, tmp_path / "s")
+    rows = torch.cat([trainer.batches(t) for t in range(200)]).numpy()
+    assert set(rows) == set(tiny_store.rows("base")) | set(tiny_store.rows("val"))
+    train(tiny_store, job, tmp_path / "net", CPU)
+    network, info = load_network(tmp_path / "net")
+    parts = tiny_store.classes["part"].to_numpy()
+    assert info["classes"] == list(tiny_store.classes["name"][parts != "test"])
+    assert len(network.classifier.weight) == (parts != "test").sum()

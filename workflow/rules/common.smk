@@ -322,13 +322,14 @@ def preparation_code():
 
 
 def training_code(wildcards):
-    """The code of stage 1, of this network's backbone alone.
+    """The code of stage 1, of this network's backbone and objective alone.
 
     Validation on the way uses the evaluation's code, but a change there is no reason to train anew.
     """
-    backbone = network_job(wildcards).settings.backbone.module
-    used = ["fewshot.training", "fewshot.checkpoint", "fewshot.device", backbone]
-    return source_hash(*used, without=["fewshot.evaluation", "fewshot.features"])
+    settings = network_job(wildcards).settings
+    chosen = [settings.backbone.module, settings.training.objective.module]
+    judges = [f"fewshot.{name}" for name in ("evaluation", "features", "nearest_prototype")]
+    return source_hash("fewshot.training", "fewshot.checkpoint", "fewshot.device", *chosen, without=judges)
 
 
 def extraction_code():
@@ -338,7 +339,7 @@ def extraction_code():
 def evaluation_code():
     """The code of the evaluation. What a stage-2 method does reaches it as that method's files."""
     used = [f"fewshot.{name}" for name in ("task_results", "features", "checkpoint", "device")]
-    return source_hash(*used, without=others("methods", None))
+    return source_hash(*used, without=others("methods", "prototypical"))
 
 
 def adaptation_code(wildcards):

@@ -4,7 +4,18 @@
 test holds `config/README.md` against it.
 """
 
-from fewshot.config.base import GlobalPooling, Name, Pooling, Population, Settings, Share, content_hash, merge
+from fewshot.config.base import (
+    GlobalPooling,
+    Name,
+    Pooling,
+    Population,
+    QueryPooling,
+    Settings,
+    Share,
+    SupportPooling,
+    content_hash,
+    merge,
+)
 from fewshot.config.datasets import (
     CifarFsSettings,
     CubSettings,
@@ -89,6 +100,7 @@ __all__ = [
     "OptimizerSettings",
     "Pooling",
     "Population",
+    "QueryPooling",
     "ResNet12Settings",
     "RotationSettings",
     "RunConfig",
@@ -97,6 +109,7 @@ __all__ = [
     "Share",
     "SquaredEuclideanSettings",
     "Stage1Settings",
+    "SupportPooling",
     "TorchvisionSettings",
     "TrainingSettings",
     "ValidationSettings",

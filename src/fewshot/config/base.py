@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Pooling = Literal["gap", "gmp", "dense"]
 GlobalPooling = Literal["gap", "gmp"]
+SupportPooling = Literal["gap", "gmp", "flatten"]
+"""To one vector an image."""
+QueryPooling = Literal["gap", "gmp", "dense", "flatten"]
 Population = Literal["novel", "base", "both", "novel_in_all", "base_in_all", "all"]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9_-]*[a-z0-9])?$", max_length=64)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]

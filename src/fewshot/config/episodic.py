@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -41,6 +41,7 @@ DistanceSettings = Annotated[
 class EpisodicSettings(Settings):
     """Prototypical networks (Snell et al. 2017; paper 002): an iteration is a task, queries are held against its prototypes."""
 
+    module: ClassVar[str] = "fewshot.objectives.prototypical"
     kind: Literal["episodic"]
     way: Annotated[int, Field(ge=2)] = 20
     """Classes a task in training; usually more than at testing."""

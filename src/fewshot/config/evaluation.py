@@ -45,7 +45,9 @@ class EvaluatedSettings(Settings):
     networks: tuple[Name, ...] = Field(min_length=1)
     adaptation: Name | None = None
     """A method of `stage2`; none: the network as trained."""
-    poolings: tuple[Annotated[str, Field(pattern=r"^(gap|gmp)/(gap|gmp|dense)$")], ...] = Field(("gap/gap",), min_length=1)
+    poolings: tuple[Annotated[str, Field(pattern=r"^(flatten/flatten|(gap|gmp)/(gap|gmp|dense))$")], ...] = Field(
+        ("gap/gap",), min_length=1
+    )
     """`support/query` pooling at testing (paper 000, section 3.3)."""
     populations: tuple[Population, ...] = Field(("novel",), min_length=1)
     shots: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] | None = None

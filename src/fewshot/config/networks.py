@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from fewshot.config.base import Name, Settings, merge
+from fewshot.config.episodic import DistanceSettings, EpisodicSettings
 
 Widths = tuple[
     Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]
@@ -51,8 +52,13 @@ class Conv64Settings(_Backbone):
     """Four 3x3 convolutions of 64 channels, ReLU after each (prototypical networks)."""
 
     family: ClassVar[str] = "convnet"
+    added: ClassVar[frozenset[str]] = frozenset({"last_pool", "batch_norm_init"})
     name: Literal["conv64"]
     widths: Widths = (64, 64, 64, 64)
+    last_pool: bool = True
+    """Max-pool after the last block too; False: paper 002 on Omniglot, 3x3 locations of 28 px images."""
+    batch_norm_init: Literal["ones", "uniform"] = "ones"
+    """Scales of batch normalisation at the start: 1, or from U(0, 1) as PyTorch drew them up to 1.1."""
 
 
 class TorchvisionSettings(_Backbone):
@@ -77,9 +83,10 @@ BackboneSettings = Annotated[
 class ClassifierSettings(Settings):
     """The stage-1 classifier and what it sees of the feature map."""
 
-    kind: Literal["cosine", "linear"] = "cosine"
+    kind: Literal["cosine", "linear", "none"] = "cosine"
+    """`none`: for episodic training, which has prototypes in place of class weights."""
     pooling: Literal["gap", "gmp", "dense", "flatten"] = "gap"
-    """`dense`: every location is classified against the shared weights (eq. 9-10)."""
+    """`dense`: every location is classified against the shared weights (eq. 9-10). Of episodic training: what is compared."""
     scale: Annotated[float, Field(gt=0)] = 10.0
     """Initial scale tau of the cosine classifier (eq. 7)."""
     learn_scale: bool = True
@@ -147,6 +154,8 @@ class AugmentationSettings(Settings):
 class ValidationSettings(Settings):
     """Few-shot accuracy on the validation classes along the way; decides which state is kept."""
 
+    added: ClassVar[frozenset[str]] = frozenset({"patience"})
+
     every: Annotated[int, Field(ge=0)] = 500
     """Iterations between validations (0: never; then `keep` must be `last`)."""
     way: Annotated[int, Field(ge=2)] = 5
@@ -157,11 +166,15 @@ class ValidationSettings(Settings):
     """Use only so many images of each validation class (none: all)."""
     keep: Literal["best", "last"] = "best"
     """`best`: the state of the best validation accuracy (ties: the later); `last`: the final state."""
+    patience: Annotated[int, Field(ge=1)] | None = None
+    """End the training after so many validations in a row without a better one (none: train all iterations)."""
 
     @model_validator(mode="after")
     def _best_needs_validation(self) -> Self:
         if self.keep == "best" and self.every == 0:
             raise ValueError("keep: best needs validation; set `every` above 0 or `keep: last`")
+        if self.patience is not None and self.every == 0:
+            raise ValueError("patience needs validation; set `every` above 0")
         return self
 
 
@@ -187,24 +200,35 @@ class DistillationSettings(Settings):
 class ClassificationSettings(Settings):
     """Cross-entropy over the base classes (paper 000, eq. 8 and 10). What is added to it is not of the paper."""
 
+    module: ClassVar[str] = "fewshot.objectives.classification"
     kind: Literal["classification"] = "classification"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     rotation: RotationSettings | None = None
     distillation: DistillationSettings | None = None
 
 
-ObjectiveSettings = ClassificationSettings
-"""What a training minimises; a union discriminated by `kind` as soon as there are two."""
+def _kind(value: Any) -> Any:
+    return value.get("kind", "classification") if isinstance(value, Mapping) else getattr(value, "kind", None)
+
+
+ObjectiveSettings = Annotated[
+    Annotated[ClassificationSettings, Tag("classification")] | Annotated[EpisodicSettings, Tag("episodic")],
+    Discriminator(_kind),
+]
+"""What a training minimises; without a `kind`, classification."""
 
 
 class TrainingSettings(Settings):
     """Stage 1. Defaults: the best-supported recipe for miniImageNet (paper 000 leaves most of it out)."""
 
     incidental: ClassVar[frozenset[str]] = frozenset({"log_every", "save_every"})
-    added: ClassVar[frozenset[str]] = frozenset({"objective"})
+    added: ClassVar[frozenset[str]] = frozenset({"objective", "classes"})
 
     iterations: Annotated[int, Field(ge=1)] = 8000
     batch_size: Annotated[int, Field(ge=2)] = 200
+    """Images an iteration; of episodic training its task decides that."""
+    classes: Literal["base", "base+val"] = "base"
+    """`base+val`: on the validation classes too, whose accuracy then says nothing (validation: {every: 0, keep: last})."""
     objective: ObjectiveSettings = ClassificationSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: ScheduleSettings = ScheduleSettings()
@@ -219,6 +243,17 @@ class TrainingSettings(Settings):
     save_every: Annotated[float, Field(gt=0)] = 60.0
     """Seconds between saved training states."""
 
+    @model_validator(mode="after")
+    def _no_validation_on_what_was_trained(self) -> Self:
+        if self.classes == "base+val" and self.validation.every:
+            raise ValueError("classes: base+val leaves nothing to validate on; set validation to {every: 0, keep: last}")
+        return self
+
+    @property
+    def distillation(self) -> DistillationSettings | None:
+        """What is learnt from a teacher, if anything."""
+        return self.objective.distillation if isinstance(self.objective, ClassificationSettings) else None
+
 
 class NetworkSettings(Settings):
     """One network of stage 1."""
@@ -229,6 +264,23 @@ class NetworkSettings(Settings):
     """Width D of an embedding layer, linear, between the backbone and the classifier; none: no such layer."""
     classifier: ClassifierSettings = ClassifierSettings()
     training: TrainingSettings = TrainingSettings()
+
+    @model_validator(mode="after")
+    def _classifier_of_the_objective(self) -> Self:
+        episodic = isinstance(self.training.objective, EpisodicSettings)
+        if episodic != (self.classifier.kind == "none"):
+            raise ValueError(
+                "episodic training has no class weights, and classification needs them: objective {kind: episodic} and "
+                "classifier {kind: none} go together"
+            )
+        if episodic and self.classifier.pooling == "dense":
+            raise ValueError("episodic training compares one vector an image: classifier.pooling is flatten, gap or gmp")
+        return self
+
+    @property
+    def distance(self) -> DistanceSettings | None:
+        """The distance it was trained with and is tested with; None: cosines, of a network trained to classify."""
+        return self.training.objective.distance if isinstance(self.training.objective, EpisodicSettings) else None
 
 
 class Stage1Settings(Settings):

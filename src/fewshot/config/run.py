@@ -59,8 +59,11 @@ class RunConfig(Settings):
         if self.activation_maps is not None:
             self._check_networks("activation_maps", self.activation_maps.networks)
             for name in self.activation_maps.networks:
-                if self.stage1.networks[name].classifier.pooling == "flatten":
-                    raise ValueError(f"activation_maps: network {name!r} classifies flattened features, which have no map")
+                classifier = self.stage1.networks[name].classifier
+                if classifier.pooling == "flatten" or classifier.kind == "none":
+                    raise ValueError(
+                        f"activation_maps: network {name!r} classifies flattened features or nothing: there is no map to draw"
+                    )
         return self
 
     def _check_networks(self, where: str, names: tuple[str, ...]) -> None:
@@ -80,13 +83,22 @@ class RunConfig(Settings):
     def _check_teachers(self) -> None:
         above: list[str] = []
         for name, network in self.stage1.networks.items():
-            distillation = network.training.objective.distillation
+            distillation = network.training.distillation
             if distillation is not None and distillation.teacher not in above:
                 raise ValueError(
                     f"network {name!r} learns from the teacher {distillation.teacher!r}, which must stand above it in "
                     f"stage1.networks; above it are {', '.join(above) or 'none'}"
                 )
+            if distillation is not None:
+                self._check_teacher(name, distillation.teacher)
             above.append(name)
+
+    def _check_teacher(self, name: str, teacher: str) -> None:
+        own, other = self.stage1.networks[name], self.stage1.networks[teacher]
+        if other.classifier.kind == "none":
+            raise ValueError(f"network {name!r}: its teacher {teacher!r} was trained on tasks and has no class probabilities")
+        if own.training.classes != other.training.classes:
+            raise ValueError(f"network {name!r} and its teacher {teacher!r} need the same training.classes")
 
     def _check_test(self, test: EvaluatedSettings) -> None:
         self._check_networks("evaluation.tests", test.networks)
@@ -106,11 +118,23 @@ class RunConfig(Settings):
                 raise ValueError("every population but novel needs held-out base images: set dataset.held_out above 0")
             for name in test.networks:
                 classifier = self.stage1.networks[name].classifier
-                if test.adaptation is None and (classifier.pooling == "flatten" or classifier.kind == "linear"):
+                if test.adaptation is None and (classifier.pooling == "flatten" or classifier.kind != "cosine"):
                     raise ValueError(
-                        f"network {name!r}: base and both hold cosines against class weights, which a linear classifier and "
-                        "one of flattened features do not have; its only population is novel"
+                        f"network {name!r}: base and both hold cosines against class weights, which a linear classifier, "
+                        "one of flattened features and a network trained on tasks do not have; its only population is novel"
                     )
+        for name in test.networks:
+            self._check_distance(test, name)
+
+    def _check_distance(self, test: EvaluatedSettings, name: str) -> None:
+        network = self.stage1.networks[name]
+        if network.distance is None:
+            return
+        pair = f"{network.classifier.pooling}/{network.classifier.pooling}"
+        if set(test.poolings) != {pair}:
+            raise ValueError(f"network {name!r} is tested with the distance it was trained with: its only poolings are {pair}")
+        if test.adaptation is not None:
+            raise ValueError(f"network {name!r} was trained on tasks: {test.adaptation!r} adapts networks trained to classify")
 
     def _check_adapted(self, test: EvaluatedSettings, adaptation: str) -> None:
         if adaptation not in self.stage2:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewshot.config import ClassifierSettings
+from fewshot.errors import ConfigError
 
 PoolingKind = Literal["gap", "gmp", "dense", "flatten"]
 
@@ -76,10 +77,27 @@ class LinearClassifier(nn.Module):
         return F.linear(features, self.weight, self.bias)
 
 
+class NoClassifier(nn.Module):
+    """Of networks trained on tasks: no class weights. Its `scale` is 1 and fixed."""
+
+    scale: Tensor
+    weight = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.tensor(1.0))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Refused: there is nothing to hold features against."""
+        raise ConfigError("this network was trained on tasks and has no classifier of base classes")
+
+
 def build_classifier(
     settings: ClassifierSettings, shape: tuple[int, int, int], classes: int
-) -> CosineClassifier | LinearClassifier:
+) -> CosineClassifier | LinearClassifier | NoClassifier:
     """The classifier for feature maps of `shape` (d, h, w)."""
+    if settings.kind == "none":
+        return NoClassifier()
     channels = math.prod(shape) if settings.pooling == "flatten" else shape[0]
     if settings.kind == "cosine":
         return CosineClassifier(channels, classes, settings.scale, settings.learn_scale)

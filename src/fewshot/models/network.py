@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fewshot.config import NetworkSettings
 from fewshot.models.backbones import Pretrained, build_backbone, feature_shape
-from fewshot.models.heads import CosineClassifier, LinearClassifier, build_classifier, pool
+from fewshot.models.heads import CosineClassifier, LinearClassifier, NoClassifier, build_classifier, pool
 
 
 class Network(nn.Module):
@@ -24,7 +24,7 @@ class Network(nn.Module):
 
     mean: Tensor
     std: Tensor
-    classifier: CosineClassifier | LinearClassifier
+    classifier: CosineClassifier | LinearClassifier | NoClassifier
 
     def __init__(
         self,

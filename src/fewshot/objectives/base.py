@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -14,7 +15,10 @@ FeatureMap = Callable[[Tensor], Tensor]
 
 
 class Objective(nn.Module, ABC):
-    """A loss over a batch. Parameters of its own are trained and kept in the training state, not in the network's folder."""
+    """A loss over a batch. Parameters of its own are trained and kept in the training state, not in the network's folder.
+
+    Its module, which its settings name, also has `build(settings, network, seed, teacher)`.
+    """
 
     @abstractmethod
     def forward(
@@ -32,3 +36,7 @@ class Objective(nn.Module, ABC):
         Returns:
             The loss, and the share of images (0..1) classified right, both scalars on the device.
         """
+
+    def record(self) -> dict[str, Any] | None:
+        """What the last batch leaves for metrics.jsonl beside loss and accuracy, JSON-able; usually nothing."""
+        return None

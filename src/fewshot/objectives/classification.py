@@ -112,3 +112,8 @@ def distillation_loss(logits: Tensor, targets: Tensor, temperature: float) -> Te
     """
     divergence = F.kl_div((logits / temperature).log_softmax(-1), targets, reduction="none").sum(-1)
     return divergence.mean() * temperature**2
+
+
+def build(settings: ClassificationSettings, network: Network, seed: int, teacher: Network | None) -> Classification:
+    """See Objective."""
+    return Classification(settings, network.feature_shape[0], seed, teacher)

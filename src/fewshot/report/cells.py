@@ -14,7 +14,7 @@ from fewshot.report.rendering import Accuracy, Cell, Column, Difference
 from fewshot.report.results import Row
 from fewshot.report.statistics import seed_interval
 
-PAIRS = ("gmp/gmp", "gmp/dense", "gap/gap", "gap/dense", "gap/gmp", "gmp/gap")
+PAIRS = ("gmp/gmp", "gmp/dense", "gap/gap", "gap/dense", "gap/gmp", "gmp/gap", "flatten/flatten")
 """Support/query poolings at testing, in the order of the paper's Table 2; then the rest."""
 ADAPTED_PAIRS = ("gap/gap", "gap/gmp", "gap/dense", "gmp/gap", "gmp/gmp", "gmp/dense")
 """The same in the order of its Table 3."""

@@ -85,3 +85,26 @@ def test_the_code_of_a_network_is_that_of_its_own_family():
                 waiting.extend(provenance._parsed(one)[1])
         seen[name] = {one.rpartition(".")[2] for one in found if one.startswith("fewshot.models.backbones.")}
     assert seen == {"resnet12": {"resnet12", "layers"}, "c128f": {"convnet", "layers"}, "resnet18": {"torchvision"}}
+
+
+def test_without_the_last_pool_omniglot_has_576_features_as_in_paper_002():
+    settings = Conv64Settings(name="conv64", last_pool=False)
+    assert feature_shape(build_backbone(settings), 28) == (64, 3, 3)
+    assert feature_shape(build_backbone(Conv64Settings(name="conv64")), 84) == (64, 5, 5)
+    torch.manual_seed(0)
+    whole = build_backbone(Conv64Settings(name="conv64")).eval()
+    torch.manual_seed(0)
+    images = torch.randn(2, 3, 32, 32)
+    torch.manual_seed(0)
+    unpooled = build_backbone(settings).eval()
+    torch.testing.assert_close(F.max_pool2d(unpooled(images), 2), whole(images))
+
+
+@pytest.mark.parametrize(("init", "low", "high"), [("ones", 1.0, 1.0), ("uniform", 0.0, 1.0)])
+def test_both_starts_of_batch_normalisation(init, low, high):
+    torch.manual_seed(0)
+    backbone = build_backbone(Conv64Settings(name="conv64", batch_norm_init=init))
+    scales = torch.cat([one.weight for one in backbone.modules() if isinstance(one, torch.nn.BatchNorm2d)])
+    assert len(scales) == 256
+    assert low <= scales.min() <= scales.max() <= high
+    assert scales.mean().item() == pytest.approx((low + high) / 2, abs=0.05)
