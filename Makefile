@@ -6,12 +6,17 @@ RUN = $(shell sed -n 's/^run: *//p' $(CONFIG))
 SNAKEMAKE_ARGS ?=
 PYTEST_ARGS ?=
 
+# Parts of the benchmark and their options; none: all parts, small.
+BENCH ?=
+
 BIN := .venv/bin
 STAMP := .venv/.installed
+BENCH_BIN := benchmarks/.venv/bin
+BENCH_STAMP := benchmarks/.venv/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help run report test format lock clean-venv
+.PHONY: help run report test bench format lock clean-venv
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -33,6 +38,9 @@ test: $(STAMP) ## every check: format, lint, types, unit, workflow and integrati
 	mypy
 	OMP_NUM_THREADS=1 pytest -n auto --dist loadfile $(PYTEST_ARGS)
 
+bench: $(BENCH_STAMP) ## rates beside the plain forms and easyfsl (BENCH="evaluation --tasks 10000 --images 12000")
+	$(BENCH_BIN)/python -m benchmarks $(BENCH)
+
 format: $(STAMP) ## bring the code into its format
 	ruff check --fix
 	ruff format
@@ -43,9 +51,14 @@ lock: $(STAMP) ## write requirements.lock anew from pyproject.toml
 	   uv pip compile --quiet --universal --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 	     --python-version 3.11 --extra workflow --extra dev pyproject.toml; } > requirements.lock.new
 	@mv requirements.lock.new requirements.lock
+	@{ echo '# What the benchmark compares with, beside the project at the versions of ../requirements.lock. Written by `make lock`.'; \
+	   uv pip compile --quiet --universal --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+	     --python-version 3.11 --constraint requirements.lock pyproject.toml benchmarks/requirements.in; \
+	 } > requirements.lock.new
+	@mv requirements.lock.new benchmarks/requirements.lock
 
-clean-venv: ## remove the virtual environment
-	rm -rf .venv
+clean-venv: ## remove the virtual environments
+	rm -rf .venv benchmarks/.venv
 
 # The first Python 3.11 or 3.12 that runs. A name alone proves nothing: version managers put names there that do not.
 $(BIN)/python:
@@ -60,4 +73,11 @@ $(STAMP): requirements.lock pyproject.toml | $(BIN)/python
 	@[ -x $(BIN)/uv ] || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $@
+
+# The benchmark's own environment: what it compares with is no dependency of the project.
+$(BENCH_STAMP): benchmarks/requirements.lock pyproject.toml | $(STAMP)
+	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python benchmarks/.venv
+	$(BIN)/uv pip sync --quiet --python $(BENCH_BIN)/python benchmarks/requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BENCH_BIN)/python --no-deps --editable .
 	@touch $@

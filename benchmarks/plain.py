@@ -38,47 +38,41 @@ def predict(queries: Tensor, classes: Tensor, scale: float) -> Tensor:
 
 
 def accuracies(
-    features: Tensor,
+    of_support: Tensor,
+    of_query: Tensor,
     support: Index,
     query: Index,
-    support_pooling: PoolingKind,
-    query_pooling: PoolingKind,
     scale: float,
     base: tuple[Index, Tensor, Tensor] | None = None,
-    adapted: Tensor | None = None,
 ) -> dict[str, list[float]]:
     """Accuracies of tasks in percent.
 
     Args:
-        features: of all images, (M, r, d).
+        of_support: pooled features of all images, (M, d).
+        of_query: vectors of all images as queries, (M, k, d).
         support: (T, way, shot) numbers of images.
         query: (T, way, queries).
-        support_pooling: gap or gmp.
-        query_pooling: gap, gmp or dense.
         scale: tau.
         base: (T, n) numbers of base images, the labels (M,) and the class weights (C, d); for the populations base and both.
-        adapted: (T, way (shot + queries), r, e) channels beside the features, support first.
     """
     out: dict[str, list[float]] = {"novel": []} if base is None else {"novel": [], "base": [], "both": []}
-    way, shot = support.shape[1:]
-    truth = torch.arange(way, device=features.device).repeat_interleave(query.shape[2])
+    device = of_query.device
+    truth = torch.arange(support.shape[1], device=device).repeat_interleave(query.shape[2])
     for t in range(len(support)):
-        images = torch.from_numpy(np.concatenate([support[t].ravel(), query[t].ravel()])).to(features.device)
-        maps = features[images]
-        if adapted is not None:
-            maps = torch.cat([maps, adapted[t]], dim=-1)
-        prototypes = pool_locations(maps[: way * shot], support_pooling).view(way, shot, -1).mean(1)
-        queries = pool_locations(maps[way * shot :], query_pooling)
-        out["novel"].append(100 * float((predict(queries, prototypes, scale) == truth).float().mean()))
+        prototypes = of_support[torch.from_numpy(support[t]).to(device)].mean(1)
+        queries = of_query[torch.from_numpy(query[t]).flatten().to(device)]
+        out["novel"].append(_percent(predict(queries, prototypes, scale) == truth))
         if base is not None:
-            others = torch.from_numpy(base[0][t]).to(features.device)
-            labels, weights = base[1][others], base[2]
-            others = pool_locations(features[others], query_pooling)
-            out["base"].append(100 * float((predict(others, weights, scale) == labels).float().mean()))
+            images = torch.from_numpy(base[0][t]).to(device)
+            others, labels, weights = of_query[images], base[1][images], base[2]
+            out["base"].append(_percent(predict(others, weights, scale) == labels))
             joint = predict(torch.cat([queries, others]), torch.cat([weights, prototypes]), scale)
-            right = joint == torch.cat([truth + len(weights), labels])
-            out["both"].append(100 * float(right.float().mean()))
+            out["both"].append(_percent(joint == torch.cat([truth + len(weights), labels])))
     return out
+
+
+def _percent(right: Tensor) -> float:
+    return 100 * float(right.float().mean())
 
 
 def implanted(

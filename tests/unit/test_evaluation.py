@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from benchmarks import plain
 
+from benchmarks import plain
 from fewshot.episodes import Episodes
 from fewshot.errors import ConfigError
 from fewshot.evaluation import ClassWeights, Evaluator, interval
 from fewshot.features import Features
+from fewshot.models.heads import pool_locations
 from fewshot.votes import BaseVotes, Tasks, Vectors, _image_by_image, _task_by_task
 
 WAY, SHOT, QUERIES, TASKS, IMAGES, LOCATIONS, CHANNELS, BASE = 3, 2, 4, 7, 60, 4, 5, 6
@@ -35,9 +36,18 @@ def expected(world, support_kind, query_kind, scale, adapted=None):
     features, episodes, labels, weights = world
     values, weights = torch.from_numpy(features.values).double(), torch.from_numpy(weights).double()
     support, query, base = (features.index(rows) for rows in (episodes.support, episodes.query, episodes.base))
-    known = (base, torch.from_numpy(labels), weights) if adapted is None else None
-    adapted = None if adapted is None else torch.from_numpy(adapted).double()
-    return plain.accuracies(values, support, query, support_kind, query_kind, scale, known, adapted)
+    if adapted is None:
+        of_support, of_query = (pool_locations(values, kind) for kind in (support_kind, query_kind))
+        return plain.accuracies(of_support[:, 0], of_query, support, query, scale, (base, torch.from_numpy(labels), weights))
+    found = []
+    for t in range(len(support)):  # every task has features of its own
+        images = torch.from_numpy(np.concatenate([support[t].ravel(), query[t].ravel()]))
+        own = torch.cat([values[images], torch.from_numpy(adapted[t]).double()], dim=-1)
+        of_support, of_query = (pool_locations(own, kind) for kind in (support_kind, query_kind))
+        numbers = np.arange(len(images))
+        split = numbers[: support[t].size].reshape(1, WAY, -1), numbers[support[t].size :].reshape(1, WAY, -1)
+        found += plain.accuracies(of_support[:, 0], of_query, *split, scale)["novel"]
+    return {"novel": found}
 
 
 @pytest.mark.parametrize("support_kind", ["gap", "gmp"])

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from benchmarks import plain
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks import plain
 from fewshot.config import ImplantingSettings, NetworkSettings
 from fewshot.errors import ConfigError
 from fewshot.methods import implanting

@@ -1,0 +1,136 @@
+"""Timing, the machine in words, and the rows of the report."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from fewshot import provenance
+from fewshot.files import atomic
+
+
+@dataclass(frozen=True)
+class Options:
+    """What all parts share.
+
+    Attributes:
+        device: where to compute.
+        seconds: to spend on each measurement, about.
+        tasks: evaluated in one call.
+        images: of the test classes.
+        out: folder of the report.
+    """
+
+    device: torch.device
+    seconds: float
+    tasks: int
+    images: int
+    out: Path
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement.
+
+    Attributes:
+        part: of the benchmark.
+        setting: what was measured.
+        rate: in units of `unit`; none: this was left out.
+        unit: of the rate.
+        plain: rate of the plain form in the same run; none: there is none, or it is this row.
+        note: what else is to be said.
+    """
+
+    part: str
+    setting: str
+    rate: float | None
+    unit: str
+    plain: float | None = None
+    note: str = ""
+
+    @property
+    def ratio(self) -> float | None:
+        """Rate over that of the plain form."""
+        return self.rate / self.plain if self.plain and self.rate else None
+
+
+@dataclass(frozen=True)
+class Growth:
+    """A point of a curve: seconds that `what` takes when `factor` has a value and all others their usual ones."""
+
+    part: str
+    what: str
+    factor: str
+    value: int
+    seconds: float
+
+
+def seconds(function: Callable[[], object], options: Options) -> float:
+    """Seconds of a call: the best of as many as fit the time, after one to warm up."""
+    return together([function], options)[0]
+
+
+def together(functions: Sequence[Callable[[], object]], options: Options) -> list[float]:
+    """As `seconds`, for several functions taken in turn, so that what else the machine does meets them alike."""
+    best = [float("inf")] * len(functions)
+    for function in functions:
+        _timed(function, options.device)
+    started, rounds = time.perf_counter(), 0
+    while rounds < 2 or time.perf_counter() - started < options.seconds * len(functions):
+        for i, function in enumerate(functions):
+            best[i] = min(best[i], _timed(function, options.device))
+        rounds += 1
+    return best
+
+
+def _timed(function: Callable[[], object], device: torch.device) -> float:
+    started = time.perf_counter()
+    function()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started
+
+
+def matmul_rate(options: Options, dtype: torch.dtype = torch.float32) -> float:
+    """Floating-point operations a second of a large matrix product, by the library that torch multiplies with."""
+    size = 8192 if options.device.type == "cuda" else 2048
+    a, b = (torch.randn(size, size, device=options.device).to(dtype) for _ in range(2))
+    return 2 * size**3 / seconds(lambda: a @ b, options)
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """Hardware, versions, threads, load, date, revision."""
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "device": provenance.device_words(device),
+        "cores of this process": len(allowed),
+        "threads": torch.get_num_threads(),
+        "load average": _load(),
+        "revision": provenance.git_revision(),
+        **provenance.versions(),
+    }
+
+
+def _load() -> str:
+    return " ".join(f"{value:.1f}" for value in os.getloadavg())
+
+
+def save(out: Path, part: str, rows: list[Row], growth: list[Growth], about: dict[str, Any]) -> None:
+    """Write a part's rows, curves and machine as csv, each atomically."""
+    tables = {
+        "rows": pd.DataFrame([{**asdict(row), "ratio": row.ratio} for row in rows]),
+        "growth": pd.DataFrame([asdict(point) for point in growth], columns=[field.name for field in fields(Growth)]),
+        "machine": pd.DataFrame([{"part": part, **about, "load average at the end": _load()}]),
+    }
+    for name, table in tables.items():
+        with atomic(out / f"{part}.{name}.csv") as temporary:
+            table.to_csv(temporary, index=False)

@@ -1,0 +1,105 @@
+"""Stage 1: images a second of the training loop's own step, in the forms it can run in. The plain form: contiguous, float32."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.measure import Growth, Options, Row, matmul_rate, seconds, together
+from fewshot.config import NetworkSettings
+from fewshot.data.augment import augment
+from fewshot.models.network import Network
+from fewshot.objectives import Classification
+from fewshot.optimization import generator
+from fewshot.resume import State
+from fewshot.sampling import Batches
+from fewshot.training import Trainer
+
+CASES = (("c128f", 32), ("c128f", 84), ("resnet12", 32), ("resnet12", 84))
+BATCH = {"cpu": {32: 64, 84: 16}, "cuda": {32: 512, 84: 200}}
+"""Images a step; on CUDA the paper's."""
+
+
+class _Contiguous(Trainer):
+    """As the training loop, less channels-last."""
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """See Trainer."""
+        return self.compiled(self.network.normalise(images).contiguous())  # type: ignore[no-any-return]
+
+
+def trainer(
+    backbone: str, size: int, device: torch.device, precision: str, compiled: bool, contiguous: bool = False
+) -> Trainer:
+    """A training on random images, ready for steps."""
+    torch.manual_seed(0)
+    batch = BATCH[device.type][size]
+    validation = {"every": 0, "keep": "last"}
+    training = {"batch_size": batch, "precision": precision, "compile": compiled, "validation": validation}
+    settings = NetworkSettings.model_validate({"backbone": {"name": backbone}, "training": training})
+    images = torch.randint(256, (4 * batch, size, size, 3), dtype=torch.uint8).to(device)
+    labels = torch.randint(64, (len(images),)).to(device)
+    network = Network(settings, 64, size)
+    objective = Classification(settings.training.objective, network.feature_shape[0])
+    kind = _Contiguous if contiguous else Trainer
+    with tempfile.TemporaryDirectory() as folder:
+        made = kind(
+            network, objective, Batches(torch.arange(len(images)), batch, 0), images, labels, settings.training,
+            name=backbone, seed=0, state=State(Path(folder) / "none", ""),
+        )  # fmt: skip
+    if contiguous:
+        network.to(memory_format=torch.contiguous_format)
+    network.train()
+    return made
+
+
+def operations(made: Trainer) -> float:
+    """Floating-point operations of a step, counted."""
+    with FlopCounterMode(display=False) as counter:
+        made.step(0)
+    return float(counter.get_total_flops())
+
+
+def run(options: Options) -> tuple[list[Row], list[Growth]]:
+    """Every backbone and size; on CUDA bfloat16 and compiled too."""
+    cuda = options.device.type == "cuda"
+    peak = matmul_rate(options)
+    rows = [Row("stage1", "matrix product, float32", peak / 1e9, "GFLOP/s")]
+    forms = [("float32", False)]
+    peaks = {"float32": peak}
+    if cuda:
+        peaks["bfloat16"] = matmul_rate(options, torch.bfloat16)
+        rows.append(Row("stage1", "matrix product, bfloat16", peaks["bfloat16"] / 1e9, "GFLOP/s"))
+        forms += [("bfloat16", False), ("bfloat16", True)]
+    for backbone, size in CASES:
+        slow = trainer(backbone, size, options.device, "float32", False, contiguous=True)
+        flops, batch = operations(slow), BATCH[options.device.type][size]
+        for precision, compiled in forms:
+            fast = trainer(backbone, size, options.device, precision, compiled)
+            taken, plain = together([partial(fast.step, 0), partial(slow.step, 0)], options)
+            share, inputs = flops / taken / peaks[precision], _inputs(fast, options) / taken
+            setting = f"{backbone}, {size} px, batch {batch}, channels-last, {precision}{', compiled' if compiled else ''}"
+            note = f"{100 * share:.0f} % of the matrix product's rate; {100 * inputs:.1f} % of the time for crops and flips"
+            rows.append(Row("stage1", setting, batch / taken, "images/s", batch / plain, note))
+    return rows, _grow(options)
+
+
+def _inputs(made: Trainer, options: Options) -> float:
+    def draw() -> Tensor:
+        return augment(made.images, made.batches(0).to(made.device), made.settings.augmentation, generator(0, 2, 0))
+
+    return seconds(draw, options)
+
+
+def _grow(options: Options) -> list[Growth]:
+    points = []
+    for size in (32, 84):
+        made = trainer("resnet12", size, options.device, "auto", False)
+        taken = seconds(partial(made.step, 0), options) * 1000 / BATCH[options.device.type][size]
+        points.append(Growth("stage1", "ResNet-12, 1,000 images", "image size (px)", size, taken))
+    return points

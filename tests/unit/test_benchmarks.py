@@ -1,0 +1,65 @@
+"""What the benchmark says, not how fast it is."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from benchmarks import evaluation, report
+from benchmarks.measure import Growth, Options, Row, machine, save
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def options(tmp_path):
+    return Options(torch.device("cpu"), 0.0, 30, 900, tmp_path)
+
+
+@pytest.mark.parametrize("poolings", [("gap", "gmp"), ("gmp", "dense")])
+def test_both_forms_are_measured_on_the_same_tasks(options, poolings):
+    row = evaluation.compare(evaluation.draw(900, 30, 4), poolings, options, ("novel", "base", "both"))
+    assert row.setting == f"5-way 5-shot 30 queries, 32 px, {'/'.join(poolings)}, novel+base+both"
+    assert "accuracies equal on 30 tasks" in row.note
+    assert row.ratio == pytest.approx(row.rate / row.plain)
+
+
+def test_the_drawn_classes_overlap():
+    world = evaluation.draw(900, 20, 4)
+    evaluator = evaluation.Evaluator(world.features, torch.device("cpu"))
+    assert 30 < evaluator.accuracies(world.episodes, "gap", "gap", 10.0)["novel"].mean() < 98
+
+
+def test_other_accuracies_than_the_plain_forms_end_the_benchmark():
+    right = [50.0, 60.0]
+    assert "equal" in evaluation.check({"novel": np.array([50.0, 60.0, 1.0])}, {"novel": right}, 100)
+    for wrong in ([50.0, 62.0], [51.0, 61.0]):
+        with pytest.raises(SystemExit, match="differ"):
+            evaluation.check({"novel": np.array(wrong)}, {"novel": right}, 100)
+
+
+def test_the_report_holds_every_part_that_was_run(options):
+    about = machine(options.device)
+    save(options.out, "evaluation", [Row("evaluation", "pooled", 500.0, "tasks/s", 20.0, "equal")],
+         [Growth("evaluation", "GAP / GAP", "shots", value, value / 10) for value in (1, 5)], about)  # fmt: skip
+    save(options.out, "easyfsl", [Row("easyfsl", "left out", None, "")], [], about)
+    text = report.write(options.out).read_text()
+    assert "| pooled | 500 tasks/s | 20 tasks/s | 25.0 | equal |" in text
+    assert "| left out |  |  |  |  |" in text
+    assert "| GAP / GAP | shots | 1: 0.1, 5: 0.5 |" in text
+    assert about["revision"] in text
+    assert (options.out / "growth.png").stat().st_size > 0
+    assert pd.read_csv(options.out / "evaluation.rows.csv")["ratio"].tolist() == [25.0]
+
+
+def test_the_benchmark_has_the_projects_versions():
+    def versions(path):
+        return dict(re.findall(r"^([\w.-]+)==(\S+)", path.read_text(), re.MULTILINE))
+
+    of_project, of_benchmark = versions(ROOT / "requirements.lock"), versions(ROOT / "benchmarks" / "requirements.lock")
+    assert {name: version for name, version in of_benchmark.items() if name in of_project and of_project[name] != version} == {}
+    assert "easyfsl" in of_benchmark
+    assert "easyfsl" not in of_project
