@@ -14,7 +14,7 @@ from benchmarks.measure import Growth, Options, Row, matmul_rate, seconds, toget
 from fewshot.config import NetworkSettings
 from fewshot.data.augment import augment
 from fewshot.models.network import Network
-from fewshot.objectives import Classification
+from fewshot.objectives import build_objective
 from fewshot.optimization import generator
 from fewshot.resume import State
 from fewshot.sampling import Batches
@@ -45,7 +45,7 @@ def trainer(
     images = torch.randint(256, (4 * batch, size, size, 3), dtype=torch.uint8).to(device)
     labels = torch.randint(64, (len(images),)).to(device)
     network = Network(settings, 64, size)
-    objective = Classification(settings.training.objective, network.feature_shape[0])
+    objective = build_objective(settings.training.objective, network, 0)
     kind = _Contiguous if contiguous else Trainer
     with tempfile.TemporaryDirectory() as folder:
         made = kind(
