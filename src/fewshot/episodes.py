@@ -134,11 +134,12 @@ def draw(store: Store, job: EpisodeJob) -> Episodes:
         require_images(store, job.part, 2, 2)
         arrays = draw_exemplars(divided(store, job.part), store.rows("held_out"), job.shot, job.tasks, seed)
     else:
-        require_images(store, job.part, job.shot + job.queries, job.way)
+        require_images(store, job.part, job.shot + (1 if job.queries == "remaining" else job.queries), job.way)
         rows = store.rows(job.part)
         labels = store.labels[rows]
         class_rows = [rows[labels == label] for label in np.unique(labels)]
-        arrays = draw_tasks(class_rows, store.rows("held_out"), job.way, job.shot, job.queries, job.tasks, seed)
+        queries = _remaining(store, class_rows, job.shot) if job.queries == "remaining" else job.queries
+        arrays = draw_tasks(class_rows, store.rows("held_out"), job.way, job.shot, queries, job.tasks, seed)
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.shape}".encode() + np.ascontiguousarray(array).tobytes())
@@ -147,6 +148,17 @@ def draw(store: Store, job: EpisodeJob) -> Episodes:
         "part": job.part, "seed": job.seed, "data_hash": store.data_hash, "hash": digest.hexdigest(),
     }  # fmt: skip
     return Episodes(*arrays, meta)
+
+
+def _remaining(store: Store, class_rows: list[Rows], shot: int) -> int:
+    """Images that are left of every class when the support is drawn."""
+    sizes = {len(rows) for rows in class_rows}
+    if len(sizes) > 1:
+        raise DataError(
+            f"{store.path}: classes of {min(sizes)} to {max(sizes)} images: evaluation.queries: remaining needs classes of one "
+            "size; set a number"
+        )
+    return sizes.pop() - shot
 
 
 def save(episodes: Episodes, path: Path) -> None:

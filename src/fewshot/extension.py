@@ -29,7 +29,7 @@ from fewshot.errors import DataError
 from fewshot.evaluation import interval
 from fewshot.features import Features
 from fewshot.files import atomic, read_sealed, save_array, write_record, write_sealed
-from fewshot.methods import imprinting, joint_training
+from fewshot.methods import activation_to_parameter, imprinting, joint_training
 from fewshot.methods.base import Curve, Extend, Ground, Task
 from fewshot.models.network import Network
 from fewshot.plan import AdaptationJob
@@ -38,6 +38,7 @@ from fewshot.predictions import FILE
 logger = logging.getLogger(__name__)
 
 METHODS: dict[str, Callable[[Ground, Any], Extend]] = {
+    "activation_to_parameter": activation_to_parameter.prepare,
     "imprinting": imprinting.prepare,
     "joint_training": joint_training.prepare,
 }

@@ -32,7 +32,7 @@ class EpisodeJob:
 
     way: int | Literal["all"]
     shot: int
-    queries: int | Literal["all"]
+    queries: int | Literal["all", "remaining"]
     tasks: int
     part: Literal["test", "val"]
     seed: int

@@ -40,7 +40,7 @@ from fewshot.config.evaluation import (
     EvaluationSettings,
     ImplantingSettings,
 )
-from fewshot.config.extension import FinetuningSettings, ImprintingSettings, JointTrainingSettings
+from fewshot.config.extension import ActivationMappingSettings, FinetuningSettings, ImprintingSettings, JointTrainingSettings
 from fewshot.config.networks import (
     Area,
     AugmentationSettings,
@@ -60,12 +60,14 @@ from fewshot.config.networks import (
     TorchvisionSettings,
     TrainingSettings,
     ValidationSettings,
+    WideResNetSettings,
     Widths,
 )
 from fewshot.config.run import RunConfig, load, parse, read, schema
 
 __all__ = [
     "ActivationMapSettings",
+    "ActivationMappingSettings",
     "AdaptationSettings",
     "Area",
     "AugmentationSettings",
@@ -113,6 +115,7 @@ __all__ = [
     "TorchvisionSettings",
     "TrainingSettings",
     "ValidationSettings",
+    "WideResNetSettings",
     "Widths",
     "content_hash",
     "load",

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from fewshot.config.base import GlobalPooling, Name, Pooling, Population, Settings
-from fewshot.config.extension import ImprintingSettings, JointTrainingSettings
+from fewshot.config.extension import ActivationMappingSettings, ImprintingSettings, JointTrainingSettings
 
 
 class ImplantingSettings(Settings):
@@ -35,7 +35,9 @@ class ImplantingSettings(Settings):
     """`zero_last`: the last implant starts at zero, so that training starts from the base network. Unpublished."""
 
 
-AdaptationSettings = Annotated[ImplantingSettings | ImprintingSettings | JointTrainingSettings, Field(discriminator="method")]
+AdaptationSettings = Annotated[
+    ImplantingSettings | ImprintingSettings | JointTrainingSettings | ActivationMappingSettings, Field(discriminator="method")
+]
 """Stage-2 methods."""
 
 
@@ -64,8 +66,9 @@ class EvaluationSettings(Settings):
     way: Annotated[int, Field(ge=2)] | Literal["all"] = 5
     """Classes in a task. `all`: every class of the part, in every task; a task is then a draw of its exemplars."""
     shots: tuple[Annotated[int, Field(ge=1)], ...] = Field((1, 5, 10), min_length=1)
-    queries: Annotated[int, Field(ge=1)] | Literal["all"] = 30
-    """Queries per class. `all` (with `way: all`): every test image of the novel and of the base classes, in every task."""
+    queries: Annotated[int, Field(ge=1)] | Literal["all", "remaining"] = 30
+    """Queries per class. `all` (with `way: all`): every test image of the novel and of the base classes, in every task;
+    `remaining`: every image of the task's classes that is not support (paper 004)."""
     tasks: Annotated[int, Field(ge=2)] = 10_000
     seed: int = 0
     """Seed of the tasks."""
@@ -76,7 +79,7 @@ class EvaluationSettings(Settings):
     @model_validator(mode="after")
     def _all_or_some(self) -> Self:
         if (self.way == "all") != (self.queries == "all"):
-            raise ValueError("way: all and queries: all go together")
+            raise ValueError("way: all and queries: all go together; a number of classes goes with queries: remaining")
         return self
 
 

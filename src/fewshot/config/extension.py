@@ -61,3 +61,20 @@ class JointTrainingSettings(Settings):
     classifier: ClassifierSettings = ClassifierSettings(kind="linear")
     """The paper's has no normalisation (`linear`); `cosine` makes the comparison with imprinting fair."""
     finetuning: FinetuningSettings = FinetuningSettings()
+
+
+class ActivationMappingSettings(Settings):
+    """Class weights predicted from activations by a mapping learnt on the base classes (paper 004)."""
+
+    gives: ClassVar[Literal["classifier"]] = "classifier"
+    """See ImprintingSettings."""
+    method: Literal["activation_to_parameter"]
+    iterations: Annotated[int, Field(ge=1)] = 12_500
+    """Each with one statistic and one query of every class that the network was trained on."""
+    mean_share: Annotated[float, Field(ge=0, le=1)] = 0.3
+    """Probability that the statistic of a class is its mean activation; else it is a single one, drawn at random."""
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    views: Annotated[int, Field(ge=0)] = 0
+    """Test images are means over so many augmented views, augmented as in stage 1; 0: each image as it is."""

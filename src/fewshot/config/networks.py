@@ -61,6 +61,28 @@ class Conv64Settings(_Backbone):
     """Scales of batch normalisation at the start: 1, or from U(0, 1) as PyTorch drew them up to 1.1."""
 
 
+class WideResNetSettings(_Backbone):
+    """Wide residual network (Zagoruyko and Komodakis 2016); WRN-28-10 by default."""
+
+    family: ClassVar[str] = "wide_resnet"
+    name: Literal["wide_resnet"]
+    depth: Annotated[int, Field(ge=10)] = 28
+    """Convolutions: 4 + 6 n."""
+    width: Annotated[int, Field(ge=1)] = 10
+    """Multiple of 16, 32 and 64 channels."""
+
+    @model_validator(mode="after")
+    def _whole_blocks(self) -> Self:
+        if (self.depth - 4) % 6:
+            raise ValueError(f"depth of a wide_resnet is 4 + 6 n (10, 16, 22, 28, ...), not {self.depth}")
+        return self
+
+    @property
+    def shape(self) -> str:
+        """See above."""
+        return f"{self.depth}-{self.width}"
+
+
 class TorchvisionSettings(_Backbone):
     """GoogLeNet (Inception v1), ResNet-18 or ResNet-50 of torchvision, without their classifiers (paper 001)."""
 
@@ -76,7 +98,7 @@ class TorchvisionSettings(_Backbone):
 
 
 BackboneSettings = Annotated[
-    ResNet12Settings | C128FSettings | Conv64Settings | TorchvisionSettings, Field(discriminator="name")
+    ResNet12Settings | C128FSettings | Conv64Settings | WideResNetSettings | TorchvisionSettings, Field(discriminator="name")
 ]
 
 

@@ -19,7 +19,7 @@ from fewshot.config.evaluation import (
     EvaluationSettings,
     ImplantingSettings,
 )
-from fewshot.config.extension import ImprintingSettings, JointTrainingSettings
+from fewshot.config.extension import ActivationMappingSettings, ImprintingSettings, JointTrainingSettings
 from fewshot.config.networks import Stage1Settings
 from fewshot.errors import ConfigError
 
@@ -125,6 +125,21 @@ class RunConfig(Settings):
                     )
         for name in test.networks:
             self._check_distance(test, name)
+            if self.stage1.networks[name].training.classes == "base+val":
+                self._check_on_all(test, name)
+
+    def _check_on_all(self, test: EvaluatedSettings, name: str) -> None:
+        """Of a network trained on base and validation classes."""
+        if self.evaluation.part == "val":
+            raise ValueError(
+                f"network {name!r} is trained on the validation classes: evaluation.part val would test what it saw"
+            )
+        learnt = None if test.adaptation is None else self.stage2.get(test.adaptation)
+        if set(test.populations) != {"novel"} or isinstance(learnt, ImprintingSettings | JointTrainingSettings):
+            raise ValueError(
+                f"network {name!r} is trained on base and validation classes: its only population is novel, as trained or with "
+                "implanting or activation_to_parameter; classes: base has the others"
+            )
 
     def _check_distance(self, test: EvaluatedSettings, name: str) -> None:
         network = self.stage1.networks[name]
@@ -164,7 +179,10 @@ class RunConfig(Settings):
         return "" if settings is None else settings.gives
 
     def _check_extended(
-        self, test: EvaluatedSettings, adaptation: str, settings: ImprintingSettings | JointTrainingSettings
+        self,
+        test: EvaluatedSettings,
+        adaptation: str,
+        settings: ImprintingSettings | JointTrainingSettings | ActivationMappingSettings,
     ) -> None:
         transfer = isinstance(settings, ImprintingSettings) and settings.classes == "novel"
         if transfer and set(test.populations) != {"novel"}:
@@ -177,6 +195,11 @@ class RunConfig(Settings):
                 raise ValueError(
                     f"imprinting makes one embedding of an image a class weight; network {name!r} has a {classifier.kind} "
                     f"classifier of {classifier.pooling} features: train one with kind: cosine, pooling: gap or gmp"
+                )
+            if isinstance(settings, ActivationMappingSettings) and classifier.pooling not in ("gap", "gmp"):
+                raise ValueError(
+                    f"adaptation {adaptation!r} maps one activation of an image to a class weight; network {name!r} classifies "
+                    f"{classifier.pooling} features: train one with pooling: gap or gmp"
                 )
         if test.poolings != ("gap/gap",):
             raise ValueError(f"adaptation {adaptation!r} pools as its network's classifier does; leave `poolings` out")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fewshot.config import (
+    ActivationMappingSettings,
     AdaptationSettings,
     ImplantingSettings,
     ImprintingSettings,
@@ -21,11 +22,16 @@ LABELS = {"gap": "GAP", "gmp": "GMP", "dense": "DC", "flatten": "FLAT"}
 """Poolings as the paper abbreviates them."""
 BACKBONES = {
     "resnet12": "ResNet-12", "resnet12-wide": "ResNet-12", "c128f": "C128F", "conv64": "Conv-64", "conv4": "Conv-4",
-    "googlenet": "GoogLeNet", "resnet18": "ResNet-18", "resnet50": "ResNet-50",
+    "wide_resnet": "WRN", "googlenet": "GoogLeNet", "resnet18": "ResNet-18", "resnet50": "ResNet-50",
     "resnet": "ResNet", "resnet12-640": "ResNet-12, 64-160-320-640", "resnet12-unknown": "ResNet-12, widths not known",
 }  # fmt: skip
 """Backbones of published.csv as tables write them."""
 
+
+DISTANCES = {
+    "squared_euclidean": "ProtoNet", "leaky_squared_euclidean": "ProtoNet (LSED)", "cosine": "ProtoNet (cosine)",
+}  # fmt: skip
+"""Networks trained on tasks, by their distance, as paper 002 calls them."""
 
 EXTENSIONS = {
     "random": "Rand-noFT", "imprinting": "Imprinting", "imprinting-aug": "Imprinting + Aug", "nearest": "Nearest neighbour",
@@ -124,7 +130,11 @@ class Facts:
 def deviations(facts: Facts) -> list[str]:
     """What differs from paper 000, one sentence an entry; on other data sets the store's and the config's sentences."""
     found: list[str] = []
-    protocol = PROTOCOLS.get(facts.dataset)
+    # Networks trained on tasks, and activations mapped to parameters, are of other papers.
+    of_000 = facts.network.distance is None and not isinstance(facts.adaptation, ActivationMappingSettings)
+    protocol = PROTOCOLS.get(facts.dataset) if of_000 else None
+    if facts.network.training.classes == "base+val":
+        found.append("trained on base and validation classes: not like for like with networks trained on base classes alone")
     if protocol is not None:
         found += network_deviations(facts.network, protocol)
         found += _data_deviations(facts, protocol)
@@ -219,8 +229,13 @@ def backbone_name(network: NetworkSettings) -> str:
 
 
 def stage1_name(network: NetworkSettings) -> str:
-    """What stage 1 classified: `gap`, `gmp`, `dense`, `flatten`; with `-linear` for a classifier without cosine."""
+    """What stage 1 classified: `gap`, `gmp`, `dense`, `flatten`; with `-linear` for a classifier without cosine.
+
+    Of networks trained on tasks, the distance: `squared_euclidean`, `leaky_squared_euclidean`, `cosine`.
+    """
     classifier = network.classifier
+    if network.distance is not None:
+        return network.distance.name
     return classifier.pooling if classifier.kind == "cosine" else f"{classifier.pooling}-linear"
 
 
@@ -238,6 +253,8 @@ def stage2_name(adaptation: AdaptationSettings | None) -> str:
         name = {"imprinted": "imprinting"}.get(adaptation.weights, adaptation.weights)
         ends = ("-aug", adaptation.views), ("-ft", adaptation.finetuning), ("-transfer", adaptation.classes == "novel")
         return name + "".join(end for end, there in ends if there)
+    if isinstance(adaptation, ActivationMappingSettings):
+        return f"{adaptation.method}-views" if adaptation.views else adaptation.method
     pair = f"{adaptation.support_pooling}/{adaptation.query_pooling}"
     return adaptation.method if pair == "gap/gap" else f"{adaptation.method} {pair}"
 
@@ -246,14 +263,23 @@ def method_name(network: NetworkSettings, adaptation: AdaptationSettings | None)
     """The method as its paper calls it: `GAP`, `DC`, `DC + WIDE`, `DC + IMP`; `Imprinting + FT`, `AllClassJoint`."""
     if isinstance(adaptation, ImprintingSettings | JointTrainingSettings):
         return EXTENSIONS[stage2_name(adaptation)]
+    if network.distance is not None:
+        return DISTANCES[network.distance.name]
     name = LABELS[network.classifier.pooling]
     if network.classifier.kind != "cosine":
         name += f" ({network.classifier.kind})"
     if getattr(network.backbone, "wide", 0):
         name += " + WIDE"
+    if isinstance(adaptation, ActivationMappingSettings):
+        return f"{name} + Act2Param" + (" (multi-view)" if adaptation.views else "")
     return name if adaptation is None else f"{name} + IMP"
 
 
 def usual_pooling(network: NetworkSettings) -> str:
-    """Support/query pooling at testing in Tables 4 and 5: dense queries for networks trained densely, else GAP on both."""
+    """Support/query pooling at testing in Tables 4 and 5: dense queries for networks trained densely, else GAP on both.
+
+    Networks trained on tasks: what they were trained with.
+    """
+    if network.distance is not None:
+        return f"{network.classifier.pooling}/{network.classifier.pooling}"
     return "gap/dense" if network.classifier.pooling == "dense" else "gap/gap"

@@ -66,7 +66,7 @@ class SettingRecord:
     evaluated: EvaluatedSetting
     accuracies: dict[str, Floats]
     way: int
-    queries: int | Literal["all"]
+    queries: int | Literal["all", "remaining"]
     episodes: str
     run_key: str
 

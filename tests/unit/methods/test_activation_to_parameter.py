@@ -1,0 +1,273 @@
+"""The mapping against its definition by hand, its training against a loop, and tasks from a trained network to accuracies."""
+
+import copy
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch.nn import functional as F
+
+from fewshot import stages
+from fewshot.checkpoint import load_network
+from fewshot.config import ActivationMappingSettings, parse
+from fewshot.data.store import open_store
+from fewshot.episodes import load as load_episodes
+from fewshot.errors import ConfigError, DataError, FewshotError
+from fewshot.features import load as load_features
+from fewshot.methods import activation_to_parameter as method
+from fewshot.methods.activation_to_parameter import ActivationMapping, ClassActivations, class_means, train
+from fewshot.methods.base import Ground, Task
+from fewshot.optimization import generator
+from fewshot.plan import Plan
+
+SETTINGS = ActivationMappingSettings(method="activation_to_parameter", iterations=300)
+CONFIG = {
+    "run": "mapped",
+    "device": "cpu",
+    "dataset": {"name": "glyphs", "classes": 20, "images_per_class": 20, "image_size": 16, "held_out": 0.25},
+    "stage1": {
+        "training": {"iterations": 40, "batch_size": 16, "optimizer": {"lr": 0.05}, "validation": {"every": 0, "keep": "last"}},
+        "networks": {
+            "simple": {"backbone": {"name": "conv64", "widths": [8, 8, 16, 16], "last_pool": False}},
+            "all": {"backbone": {"name": "conv64", "widths": [8, 8, 16, 16]}, "training": {"classes": "base+val"}},
+        },
+    },
+    "stage2": {
+        "mapped": {"method": "activation_to_parameter", "iterations": 60},
+        "views": {"method": "activation_to_parameter", "iterations": 60, "views": 2},
+    },
+    "evaluation": {
+        "way": 3, "queries": "remaining", "shots": [1, 5], "tasks": 4,
+        "tests": [
+            {"networks": ["simple"], "adaptation": "mapped", "populations": ["novel", "both"]},
+            {"networks": ["all"], "adaptation": "views", "shots": [5]},
+        ],
+    },
+}  # fmt: skip
+
+
+@pytest.fixture
+def activations():
+    random = torch.Generator().manual_seed(0)
+    centres = torch.rand(6, 1, 10, generator=random) * 3
+    values = (centres + torch.randn(6, 25, 10, generator=random)).relu().flatten(0, 1)
+    order = torch.randperm(150, generator=random)
+    return values[order], torch.arange(6).repeat_interleave(25)[order]
+
+
+def test_at_the_start_an_activation_is_its_own_class_weight():
+    activations = torch.rand(7, 12) * 5
+    torch.testing.assert_close(ActivationMapping(12)(activations), F.normalize(activations, dim=-1))
+
+
+def test_the_mapping_is_norm_linear_relu_linear_norm():
+    torch.manual_seed(0)
+    mapping = ActivationMapping(5)
+    for parameter in mapping.parameters():
+        torch.nn.init.normal_(parameter)
+    x = torch.randn(4, 5)
+    for row, got in zip(x, mapping(x), strict=True):
+        hidden = torch.clamp(mapping.first.weight @ (row / row.norm()) + mapping.first.bias, min=0)
+        out = mapping.second.weight @ hidden + mapping.second.bias
+        torch.testing.assert_close(got, out / out.norm())
+    assert sum(parameter.numel() for parameter in mapping.parameters()) == 2 * (5 * 5 + 5)
+
+
+def test_class_means_by_a_loop(activations):
+    values, labels = activations
+    means = class_means(values, labels, 6)
+    for label in range(6):
+        members = [value for value, one in zip(values, labels, strict=True) if one == label]
+        torch.testing.assert_close(means[label], sum(members) / len(members))
+
+
+def test_statistics_are_one_activation_of_the_class_or_its_mean(activations):
+    values, labels = activations
+    classes = ClassActivations(values, labels)
+    means, seen = 0, [set() for _ in range(6)]
+    for iteration in range(400):
+        statistics, queries = classes.draw(0.3, generator(1, iteration))
+        for label in range(6):
+            members = values[labels == label]
+            query = (members == queries[label]).all(1).nonzero().flatten()
+            assert len(query) == 1
+            seen[label].add(int(query))
+            if torch.equal(statistics[label], classes.means[label]):
+                means += 1
+            else:
+                assert (members == statistics[label]).all(1).any()
+    assert means / 2400 == pytest.approx(0.3, abs=0.03)
+    assert all(len(one) == 25 for one in seen), "every activation is drawn"
+
+
+def test_training_is_sgd_on_the_cross_entropy_over_all_classes(activations):
+    """The first steps by hand, momentum and weight decay written out."""
+    classes = ClassActivations(*activations)
+    settings = SETTINGS.model_copy(update={"iterations": 3, "lr": 0.5})
+    mapping, _ = train(classes, settings, seed=4)
+    own = ActivationMapping(10)
+    velocity = [torch.zeros_like(parameter) for parameter in own.parameters()]
+    for iteration in range(3):
+        statistics, queries = classes.draw(0.3, generator(4, 8, iteration))
+        weights = own(statistics)
+        terms = [-(weights @ query).log_softmax(0)[label] for label, query in enumerate(queries)]
+        gradients = torch.autograd.grad(sum(terms) / 6, list(own.parameters()))
+        with torch.no_grad():
+            for parameter, gradient, speed in zip(own.parameters(), gradients, velocity, strict=True):
+                speed.mul_(0.9).add_(gradient + 5e-4 * parameter)
+                parameter.sub_(0.5 * speed)
+    for one, other in zip(mapping.parameters(), own.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_training_lowers_the_loss_and_follows_its_seed(activations):
+    classes = ClassActivations(*activations)
+    settings = SETTINGS.model_copy(update={"iterations": 1000, "lr": 0.05})
+    mapping, curve = train(classes, settings, seed=0)
+    assert [point["epoch"] for point in curve] == [1, 2, 3, 4]
+    assert curve[-1]["loss"] < curve[0]["loss"]
+    again, other = (train(classes, settings, seed=seed)[0] for seed in (0, 1))
+    assert torch.equal(mapping.first.weight, again.first.weight)
+    assert not torch.equal(mapping.first.weight, other.first.weight)
+
+
+def test_a_loss_that_is_not_finite_is_refused_in_one_line(activations):
+    with pytest.raises(FewshotError, match=r"activation_to_parameter: the loss is nan by iteration \d+; lower stage2's lr"):
+        train(ClassActivations(*activations), SETTINGS.model_copy(update={"lr": 1e30}), seed=0)
+
+
+# --- in the pipeline ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The whole run up to stage 2."""
+    plan = Plan(parse(CONFIG))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("run"))
+        stages.prepare(plan, workers=1)
+        for shot in (1, 5):
+            stages.draw_episodes(plan, plan.episodes(shot))
+        for job in plan.networks:
+            stages.train(plan, job, threads=1)
+            stages.extract(plan, job, threads=1)
+        for job in plan.adaptations:
+            stages.extend(plan, job, threads=1)
+        for job in plan.evaluations:
+            stages.evaluate(plan, job, threads=1)
+        yield plan, open_store(plan.store_dir)
+
+
+def ground_of(plan, store, job):
+    network, _ = load_network(plan.network_dir(job))
+    return Ground(network, store, load_features(plan.features_dir(job)), job.seed, "test")
+
+
+def test_queries_remaining_are_all_images_but_the_support(run):
+    plan, store = run
+    for shot in (1, 5):
+        episodes = load_episodes(plan.episodes_path(plan.episodes(shot)), store)
+        assert episodes.query.shape == (4, 3, 20 - shot)
+        for task in range(4):
+            for support, query in zip(episodes.support[task], episodes.query[task], strict=True):
+                label = store.labels[support[0]]
+                assert sorted([*support, *query]) == np.flatnonzero(store.labels == label).tolist()
+
+
+def test_accuracies_by_a_loop_over_images(run):
+    """Novel among novel, and all among base and novel: dot products of raw activations with what phi makes of means."""
+    plan, store = run
+    job = plan.adaptations[1]
+    assert (job.network.name, job.episodes.shot) == ("simple", 5)
+    ground = ground_of(plan, store, job.network)
+    mapped = method.prepare(ground, job.settings)
+    values = dict(zip(ground.features.rows.tolist(), ground.features.values.mean(1), strict=True))
+    episodes = load_episodes(plan.episodes_path(job.episodes), store)
+    table = pd.read_parquet(plan.evaluation_dir(plan.evaluations[0]) / "5shot-gap-gap.parquet")
+    base = torch.stack([torch.from_numpy(one) for one in _base_means(ground, store)])
+    known = mapped.mapping(base)
+    for task in range(4):
+        novel = torch.stack(
+            [
+                mapped.mapping(torch.from_numpy(np.mean([values[row] for row in rows], axis=0)))
+                for rows in episodes.support[task]
+            ]
+        )
+        among_novel, among_all = [], []
+        for label, rows in enumerate(episodes.query[task]):
+            for row in rows:
+                query = torch.from_numpy(values[int(row)])
+                among_novel.append(int((novel @ query).argmax()) == label)
+                among_all.append(int((torch.cat([known, novel]) @ query).argmax()) == store.num_base + label)
+        for row in episodes.base[task]:
+            scores = torch.cat([known, novel]) @ torch.from_numpy(values[int(row)])
+            among_all.append(int(scores.argmax()) == store.labels[row])
+        assert table["novel"][task] == pytest.approx(100 * np.mean(among_novel), abs=1.5)
+        assert table["both"][task] == pytest.approx(100 * np.mean(among_all), abs=1.5)
+
+
+def _base_means(ground, store):
+    rows = store.rows("base")
+    with torch.no_grad():
+        images = torch.from_numpy(np.array(store.images[rows]))
+        maps = ground.network(ground.network.normalise(images)).mean((2, 3)).numpy()
+    return [maps[store.labels[rows] == label].mean(0) for label in range(store.num_base)]
+
+
+def test_a_network_of_all_training_classes_maps_all_of_them(run):
+    plan, store = run
+    job = next(job for job in plan.adaptations if job.network.name == "all")
+    ground = ground_of(plan, store, job.network)
+    mapped = method.prepare(ground, job.settings)
+    assert len(mapped.known) == (store.classes["part"] != "test").sum() > store.num_base
+    episodes = load_episodes(plan.episodes_path(job.episodes), store)
+    task = Task(0, episodes.support[0], episodes.query[0].ravel(), np.repeat(np.arange(3), 15), episodes.base[0][:0])
+    said, curve = mapped(task, None)
+    assert said.shape == (45, 2)
+    assert set(said[:, 1]) <= {0, 1, 2}
+    assert set(said[:, 0]) == {-1}
+    assert [point["epoch"] for point in curve] == [1]
+
+
+def test_views_are_averaged_and_follow_the_seed(run):
+    plan, store = run
+    job = next(job for job in plan.adaptations if job.network.name == "all")
+    ground = ground_of(plan, store, job.network)
+    one, again = (method.prepare(ground, job.settings).activations for _ in range(2))
+    plain = method.prepare(ground, job.settings.model_copy(update={"views": 0})).activations
+    assert torch.equal(one, again)
+    assert one.shape == plain.shape
+    assert not torch.allclose(one, plain)
+    assert F.cosine_similarity(one, plain).mean() > 0.8
+
+
+def test_features_of_another_network_are_refused(run):
+    plan, _ = run
+    one, other = plan.networks
+    _, info = load_network(plan.network_dir(one))
+    with pytest.raises(DataError, match="features of another network"):
+        load_features(plan.features_dir(other), info["sha256"])
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("stage1.networks.simple.classifier", {"pooling": "dense"}, "train one with pooling: gap or gmp"),
+        ("evaluation.tests.1.populations", ["novel", "both"], "its only population is novel"),
+        ("evaluation.part", "val", "evaluation.part val would test what it saw"),
+        ("evaluation.way", "all", "a number of classes goes with queries: remaining"),
+        ("evaluation.tests.0.poolings", ["gmp/gmp"], "leave `poolings` out"),
+        ("stage2.mapped.mean_share", 1.5, "mean_share"),
+        ("stage1.networks.simple.backbone", {"name": "wide_resnet", "depth": 27}, r"depth of a wide_resnet is 4 \+ 6 n"),
+    ],
+)
+def test_bad_settings_are_refused_by_name(path, value, message):
+    data = copy.deepcopy(CONFIG)
+    *parents, last = path.split(".")
+    node = data
+    for key in parents:
+        node = node[int(key)] if isinstance(node, list) else node[key]
+    node[last] = value
+    with pytest.raises(ConfigError, match=message):
+        parse(data)

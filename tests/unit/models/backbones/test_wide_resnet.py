@@ -1,0 +1,35 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from fewshot.config import WideResNetSettings
+from fewshot.models.backbones import build_backbone, feature_shape, parameter_count
+from fewshot.models.backbones.wide_resnet import Block
+
+
+def test_wrn_28_10_has_the_published_size():
+    """36.5 M parameters, classifier of CIFAR-10 (6,410) included (Zagoruyko and Komodakis, Table 4)."""
+    backbone = build_backbone(WideResNetSettings(name="wide_resnet"))
+    assert parameter_count(backbone) + 6_410 == pytest.approx(36.5e6, rel=0.002)
+    convolutions = [one for one in backbone.modules() if isinstance(one, torch.nn.Conv2d) and one.kernel_size == (3, 3)]
+    assert len(convolutions) == 25  # and three 1x1 shortcuts: 28
+    assert backbone.channels == 640
+
+
+def test_shapes():
+    small = build_backbone(WideResNetSettings(name="wide_resnet", depth=10, width=1))
+    assert feature_shape(small, 32) == (64, 8, 8)
+    assert feature_shape(small, 80) == (64, 20, 20)
+
+
+@pytest.mark.parametrize(("inputs", "stride"), [(4, 2), (6, 1), (4, 1)])
+def test_a_block_is_its_formula(inputs, stride):
+    torch.manual_seed(0)
+    block = Block(inputs, 6, stride).eval()
+    x = torch.randn(2, inputs, 8, 8)
+    active = F.relu(x / (1 + 1e-5) ** 0.5)
+    hidden = F.conv2d(active, block.convolution1.weight, stride=stride, padding=1)
+    hidden = F.conv2d(F.relu(hidden / (1 + 1e-5) ** 0.5), block.convolution2.weight, padding=1)
+    beside = x if block.shortcut is None else F.conv2d(active, block.shortcut.weight, stride=stride)
+    assert (block.shortcut is None) == (inputs == 6 and stride == 1)
+    torch.testing.assert_close(block(x), beside + hidden)
