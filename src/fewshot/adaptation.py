@@ -62,8 +62,7 @@ def adapt(network: Network, sha256: str, store: Store, episodes: Episodes, job: 
     method, device = METHODS[job.settings.method], network.mean.device
     tasks, (way, shot) = job.tasks, episodes.support.shape[1:]
     index, rows = _used_images(episodes, tasks)
-    logger.info("the frozen stream of %d images", len(rows))
-    stream = method.frozen_stream(network, store.images[rows])
+    stream = _frozen_stream(network, sha256, store, rows)
     per_task = way * shot * sum(values[0].numel() for values in stream.inputs) * _BYTES_PER_VALUE
     chunk = max(1, min(CHUNK[device.type], _memory(device) // per_task))
     code = provenance.source_hash("fewshot.adaptation", f"fewshot.methods.{job.settings.method}")
@@ -105,6 +104,21 @@ def adapt(network: Network, sha256: str, store: Store, episodes: Episodes, job: 
     }  # fmt: skip
     write_record(folder / "adapt.json", record, ("features.npy", "metrics.jsonl"))
     state.remove()
+
+
+_last: list[tuple[tuple[str, ...], implanting.FrozenStream]] = []
+"""The last frozen stream and what it is of: settings compared on the same tasks in one process share it."""
+
+
+def _frozen_stream(network: Network, sha256: str, store: Store, rows: npt.NDArray[np.int64]) -> implanting.FrozenStream:
+    """The frozen stream of some images, computed or the last one."""
+    images = hashlib.sha256(rows.tobytes()).hexdigest()
+    key = (sha256, store.data_hash, images, str(network.mean.device))
+    if not _last or _last[0][0] != key:
+        _last.clear()  # before the next: one at a time in memory
+        logger.info("the frozen stream of %d images", len(rows))
+        _last.append((key, implanting.frozen_stream(network, store.images[rows])))
+    return _last[0][1]
 
 
 def _memory(device: torch.device) -> int:

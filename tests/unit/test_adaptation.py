@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,28 @@ def test_the_folder_holds_every_tasks_channels_support_first(world, tmp_path):
     assert [line["epoch"] for line in curve] == [1, 2, 3]
     assert record["loss_first"] == curve[0]["loss"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_settings_compared_in_one_process_share_the_frozen_stream(world, tmp_path, monkeypatch):
+    network, sha256, store, tasks, job = world
+    adaptation._last.clear()
+    calls, frozen_stream = [], implanting.frozen_stream
+
+    def counted(network, images):
+        calls.append(len(images))
+        return frozen_stream(network, images)
+
+    monkeypatch.setattr(implanting, "frozen_stream", counted)
+    other = replace(job, settings=job.settings.model_copy(update={"lr": 0.01}))
+    adaptation.adapt(*world, tmp_path / "first")
+    adaptation.adapt(network, sha256, store, tasks, other, tmp_path / "second")
+    assert len(calls) == 1
+    adaptation._last.clear()
+    adaptation.adapt(network, sha256, store, tasks, other, tmp_path / "alone")
+    alone, second = (np.load(tmp_path / name / "features.npy") for name in ("alone", "second"))
+    np.testing.assert_array_equal(second, alone)
+    adaptation.adapt(network, "another", store, tasks, job, tmp_path / "third")
+    assert len(calls) == 3
 
 
 def test_a_killed_adaptation_goes_on_to_the_same_bytes(world, tmp_path, monkeypatch):
