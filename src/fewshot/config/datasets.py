@@ -74,7 +74,8 @@ class CubSettings(_Dataset):
     name: Literal["cub"]
     image_size: Annotated[int, Field(ge=8, le=1024)] = 84
     split: Literal["few_shot", "halves"] = "few_shot"
-    """`few_shot`: 100 / 50 / 50 classes; `halves`: first 100 base, last 100 novel, the official test images held out."""
+    """`few_shot`: 100 / 50 / 50 classes; `halves`: first 100 base, last 100 novel (of a part of the classes, its halves), the
+    official test images held out."""
     partial: bool = False
     """Accept an archive that holds only a part of the 200 classes (the report says so)."""
 

@@ -2,7 +2,7 @@
 
 `few_shot`: the 100 / 50 / 50 classes of Chen et al., A Closer Look at Few-shot Classification, ICLR 2019.
 `halves`: the first 100 classes base, the last 100 novel (Qi et al., Low-Shot Learning with Imprinted Weights, CVPR 2018);
-the official test images are the held-out ones (with `held_out: 0` none is).
+the official test images are the held-out ones (with `held_out: 0` none is). Of a part of the set, the halves of what is there.
 """
 
 from __future__ import annotations
@@ -62,6 +62,9 @@ def source(settings: CubSettings, images: int = IMAGES) -> Source:
     found = len(tables.files)
     if settings.partial:
         split = tuple((name, part) for name, part in split if name in tables.classes)
+        if settings.split == "halves":  # of the classes that are there: where they come from one half, no other would be left
+            half = (len(split) + 1) // 2
+            split = tuple((name, "base" if i < half else "test") for i, (name, _) in enumerate(split))
         if len(split) < len(known) or found != images:
             notes.append(
                 f"The archive holds a part of CUB only: {len(split)} of {len(known)} classes, {found} of {images} images. "

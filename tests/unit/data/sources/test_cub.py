@@ -62,9 +62,15 @@ def test_part_of_the_set(tmp_path, kit):
 
 
 def test_part_without_base_classes(tmp_path, kit):
-    kit.pack_tar(tmp_path / "CUB_200_2011.tgz", content(kit, CLASSES[100:110]))
-    with pytest.raises(DataError, match="holds no base class of split halves"):
-        cub.source(settings_in(tmp_path, partial=True, split="halves"))
+    kit.pack_tar(tmp_path / "CUB_200_2011.tgz", content(kit, CLASSES[1:2]))
+    with pytest.raises(DataError, match="holds no base class of split few_shot"):
+        cub.source(settings_in(tmp_path, partial=True))
+
+
+def test_halves_of_a_part_are_those_of_the_classes_that_are_there(tmp_path, kit):
+    kit.pack_tar(tmp_path / "CUB_200_2011.tgz", content(kit, CLASSES[:9]))
+    settings = settings_in(tmp_path, partial=True, split="halves")
+    assert [part for _, part in cub.source(settings).classes] == ["base"] * 5 + ["test"] * 4
 
 
 @pytest.mark.parametrize(
