@@ -140,6 +140,21 @@ def take(archives: Annotated[list[Path], typer.Argument(help="What `fewshot pack
 
 
 @app.command()
+def imprint(
+    model: Annotated[Path, typer.Option(help="Folder of a trained network: model.safetensors and model.json.")],
+    images: Annotated[Path, typer.Option(help="Folder with one sub-folder of images a new class.")],
+    out: Annotated[Path | None, typer.Option(help="Folder to write (default: beside the model, <model>-imprinted).")] = None,
+    threads: Threads = None,
+) -> None:
+    """Add classes to a trained network from a few images of each, in one pass and without training (imprinting)."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
+    with user_errors():
+        target = out or model.with_name(f"{model.name}-imprinted")
+        names = stages.imprint(model, images, target, threads=threads)
+        typer.echo(f"{target}: {len(names)} new classes: {', '.join(names)}")
+
+
+@app.command()
 def run(config: Config, threads: Threads = None) -> None:
     """All of the above in order; what is there already is kept."""
     prepare(config, threads)

@@ -113,6 +113,15 @@ def evaluate(plan: Plan, job: EvaluationJob, *, threads: int | None = None) -> N
         task_results.evaluate(plan, job, store, network, info, table)
 
 
+def imprint(model: Path, images: Path, out: Path, *, threads: int | None = None) -> list[str]:
+    """Trained network and a folder of class folders -> a network that knows those classes too; their names."""
+    from fewshot.device import select_device
+    from fewshot.new_classes import add_classes
+
+    with only_one(out):
+        return add_classes(model, images, out, select_device("auto", threads))
+
+
 def evaluated(plan: Plan, job: EvaluationJob) -> bool:
     """Whether a job's results are there and belong to the present settings and network."""
     from fewshot import task_results

@@ -108,8 +108,9 @@ def test_cub(archives, tmp_path):
     again = store_of(raw, "cub", tmp_path / "again", workers=1, name="cub", partial=True)
     assert again.data_hash == store.data_hash
     halves = store_of(raw, "cub", tmp_path / "halves", name="cub", partial=True, split="halves")
-    assert len(halves.rows("base")) == 1_500
-    assert len(halves.rows("held_out")) == 1_389
+    assert len(halves.rows("base")) == 750
+    assert len(halves.rows("held_out")) == 652
+    assert len(halves.rows("test")) == 2_889 - 750 - 652
 
 
 def test_omniglot(archives, tmp_path):

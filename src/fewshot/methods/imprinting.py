@@ -52,14 +52,14 @@ def random_weights(way: int, channels: int, generator: torch.Generator) -> Tenso
 
 
 def extended(classifier: CosineClassifier, weights: Tensor, with_base: bool = True) -> CosineClassifier:
-    """A classifier with further classes (or with these alone): base weights at unit length, the scale as it was.
+    """A classifier with further classes (or with these alone); base weights and scale as they were.
 
     Args:
         classifier: of the C base classes; left as it is.
         weights: (way, D) of the novel classes.
         with_base: keep the base classes; their logits do not change.
     """
-    known = F.normalize(classifier.weight.detach(), dim=1)
+    known = classifier.weight.detach()
     new = torch.cat([known, weights.to(known)]) if with_base else weights.to(known)
     larger = CosineClassifier(new.shape[1], len(new), learn_scale=classifier.scale.requires_grad).to(known.device)
     with torch.no_grad():
@@ -99,6 +99,8 @@ class _Imprinting:
         if self.settings.finetuning is not None:
             network = deepcopy(self.ground.network)
             network.classifier = larger
+            with torch.no_grad():  # all of unit length, so that all learn alike
+                larger.weight.copy_(F.normalize(larger.weight, dim=1))
             return self.finetuning(network.requires_grad_(True), task, state)
         return self._decide(task, larger), []
 

@@ -29,11 +29,9 @@ def source(settings: FolderSettings) -> Source:
     refuse_unknown(settings.hashes, ())
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; dataset.folder names the folder whose sub-folders are the classes")
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if not names:
-        raise DataError(f"{folder}: no sub-folders; put the images of every class into a folder of its own")
+    names = class_names(folder)
     split = read_split(Path(settings.split), names) if settings.split else drawn(names, settings.shares, settings.seed)
-    files = [(name, path) for name in names for path in _images(folder / name)]
+    files = [(name, path) for name in names for path in class_images(folder / name)]
     notes = () if settings.split else (f"The split of the classes was drawn from seed {settings.seed}.",)
     return Source(
         classes=split,
@@ -45,8 +43,24 @@ def source(settings: FolderSettings) -> Source:
     )
 
 
-def _images(folder: Path) -> list[Path]:
-    """The files of a class, sorted by name."""
+def class_names(folder: Path) -> list[str]:
+    """The sub-folders, sorted.
+
+    Raises:
+        DataError: there are none.
+    """
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not names:
+        raise DataError(f"{folder}: no sub-folders; put the images of every class into a folder of its own")
+    return names
+
+
+def class_images(folder: Path) -> list[Path]:
+    """The files of a class, sorted by name.
+
+    Raises:
+        DataError: there are none, or one is a folder.
+    """
     found = []
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.name.lower() in IGNORED:

@@ -1,0 +1,94 @@
+"""Classes added to a trained network in one pass: imprinting (paper 001, section 4.2) for use, not for measurement."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from fewshot import provenance
+from fewshot.checkpoint import load_network, save_network
+from fewshot.data.pictures import decode_image
+from fewshot.data.sources.folder import class_images, class_names
+from fewshot.errors import ConfigError, DataError
+from fewshot.files import replacing_folder
+from fewshot.methods.imprinting import extended, imprint
+from fewshot.models.heads import CosineClassifier, pool
+from fewshot.models.network import Network
+
+logger = logging.getLogger(__name__)
+BATCH = 64
+_WRITTEN_ANEW = ("format", "network", "sha256", "files")
+
+
+def add_classes(model: Path, images: Path, out: Path, device: torch.device | str = "cpu") -> list[str]:
+    """Write a network that knows the classes of a folder besides its own; its word on its own classes is as before.
+
+    Args:
+        model: folder of the trained network.
+        images: folder with one sub-folder of images a class.
+        out: folder to write; must not be there.
+        device: where to compute.
+
+    Returns:
+        Names of the new classes.
+
+    Raises:
+        ConfigError: the network's embeddings cannot be class weights.
+        DataError: the model or an image cannot be read, a class has a name that the network has already, or `out` is there.
+    """
+    if out.exists():
+        raise DataError(f"{out}: is there already; name another folder with --out")
+    if not images.is_dir():
+        raise DataError(f"{images}: no such folder; --images names the folder whose sub-folders are the new classes")
+    network, info = load_network(model, device)
+    pooling, classifier = network.settings.classifier.pooling, network.classifier
+    if not isinstance(classifier, CosineClassifier) or pooling not in ("gap", "gmp"):
+        raise ConfigError(
+            f"{model}: its embeddings do not fit its weights ({network.settings.classifier.kind} classifier of {pooling} "
+            "features); imprinting needs one trained with kind: cosine and pooling: gap or gmp"
+        )
+    names, known = class_names(images), list(info["classes"])
+    for name in names:
+        if name in known:
+            raise DataError(f"{images / name}: the network has a class {name!r} already; rename the folder, or leave it out")
+    files = [(number, path) for number, name in enumerate(names) for path in class_images(images / name)]
+    embeddings = torch.cat([_embeddings(network, [path for _, path in part], info["image_size"]) for part in _batches(files)])
+    classes = torch.tensor([number for number, _ in files], device=embeddings.device)
+    network.classifier = extended(classifier, imprint(embeddings, classes, len(names)))
+    counts = np.bincount(classes.cpu().numpy(), minlength=len(names)).tolist()
+    with replacing_folder(out) as folder:
+        told = {key: value for key, value in info.items() if key not in _WRITTEN_ANEW}
+        added = [*info.get("imprinted", []), *({"class": name, "images": n} for name, n in zip(names, counts, strict=True))]
+        save_network(
+            network,
+            folder,
+            {
+                **told, "classes": [*known, *names], "imprinted": added, "imprinted_on": info["sha256"],
+                "git_revision": provenance.git_revision(), "versions": provenance.versions(),
+            },
+        )  # fmt: skip
+    logger.info("%d classes from %d images; %d classes in all: %s", len(names), len(files), len(known) + len(names), out)
+    return names
+
+
+def _batches(files: list[tuple[int, Path]]) -> list[list[tuple[int, Path]]]:
+    starts = range(0, len(files), BATCH)
+    return [files[start : start + BATCH] for start in tqdm(starts, desc="embeddings", unit="batch", mininterval=5)]
+
+
+@torch.inference_mode()
+def _embeddings(network: Network, files: list[Path], size: int) -> torch.Tensor:
+    """Embeddings (n, D) of image files, prepared as class folders are (upright, central square)."""
+    pictures = []
+    for path in files:
+        try:
+            pictures.append(decode_image(str(path), size, upright=True))
+        except Exception as error:  # whatever a broken file makes a decoder raise
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise DataError(f"{path}: the image does not decode ({reason}); replace the file or remove it") from None
+    batch = torch.from_numpy(np.stack(pictures)).to(network.mean.device)
+    return pool(network(network.normalise(batch)), network.settings.classifier.pooling)[:, 0].clone()
