@@ -119,6 +119,8 @@ def assemble(config: Config) -> None:
         stages.draw_figures(plan)
         if plan.config.activation_maps is not None:
             stages.draw_activation_maps(plan)
+        if plan.config.evaluation.way == "all":
+            stages.draw_low_shot_figures(plan)
         typer.echo(f"tables: {plan.results / 'tables'}  summary: {plan.results / 'summary.csv'}")
 
 

@@ -157,6 +157,13 @@ def draw_figures(plan: Plan) -> None:
     plots.draw_figures(plan)
 
 
+def draw_low_shot_figures(plan: Plan) -> None:
+    """Predictions and curves of extended classifiers -> figures 3 to 7 of paper 001."""
+    from fewshot.report import low_shot_figures
+
+    low_shot_figures.draw_low_shot_figures(plan)
+
+
 def draw_activation_maps(plan: Plan) -> None:
     """Two networks and the images -> class activation maps (figure 3 of paper 000)."""
     from fewshot.report import activation_maps

@@ -9,6 +9,7 @@ from fewshot.config import parse
 from fewshot.errors import DataError
 from fewshot.plan import Plan
 from fewshot.report.assembly import assemble
+from fewshot.report.low_shot_figures import draw_low_shot_figures
 
 FINETUNING = {"epochs": 2, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.01}}
 CONFIG = {
@@ -59,11 +60,33 @@ def test_from_exemplars_to_a_row_of_the_summary(run, pytestconfig):
     for name in ("novel", "novel_in_all", "all"):
         assert lines[-1][name] == pytest.approx(table[name].mean())
         assert f"{name}_class_mean" in table
-    assemble(run, pytestconfig.rootpath / "config" / "published.csv")
+    published = pytestconfig.rootpath / "config" / "published.csv"
+    assemble(run, published)
     summary = pd.read_csv(run.results / "summary.csv")
     assert set(summary["population"]) == {"novel", "novel_in_all", "all", "base_in_all"}
     assert set(summary["queries"]) == {"all"}
     assert (summary["way"] == (pd.read_csv(run.store_dir / "classes.csv")["part"] == "test").sum()).all()
+
+
+def test_the_figures_show_what_the_files_say(run, pytestconfig):
+    """Figures 3 to 7 from a run's own files: their tables against the evaluation and the predictions."""
+    for job in run.adaptations:
+        stages.extend(run, job, threads=1)
+    for evaluation in run.evaluations:
+        stages.evaluate(run, evaluation, threads=1)
+    draw_low_shot_figures(run, pytestconfig.rootpath / "config" / "published.csv")
+    folder = run.results / "figures"
+    for name in ("finetuning_curves", "low_shot_accuracy", "embedding_size"):
+        assert (folder / f"{name}.svg").stat().st_size > 1000
+    assert (folder / "exemplars.png").stat().st_size > 1000
+    curves = pd.read_csv(folder / "finetuning_curves.csv")
+    accuracies = pd.read_csv(folder / "low_shot_accuracy.csv")
+    last = curves[(curves["epoch"] == 2) & (curves["population"] == "all")]["accuracy"].item()
+    tuned = accuracies[(accuracies["adaptation"] == "tuned") & (accuracies["population"] == "all")]
+    assert last == pytest.approx(tuned["accuracy"].item(), abs=1e-3)
+    classes = pd.read_csv(folder / "exemplars.csv")
+    assert classes["recall"].is_monotonic_decreasing
+    assert set(classes["class"]) == set(pd.read_csv(run.store_dir / "classes.csv").query("part == 'test'")["name"])
 
 
 def test_a_killed_job_goes_on_to_the_same_bytes(run, monkeypatch):

@@ -19,6 +19,7 @@ ADAPTED = ("features.npy", "adapt.json", "metrics.jsonl")
 EXTENDED = ("predictions.npy", "adapt.json", "metrics.jsonl")
 TABLES = ("summary.csv", "paired.csv", "seeds.csv", "metrics.json", "tables")
 FIGURES = ("training_curves", "accuracy_by_shot", "published_vs_measured", "paired_gains")
+LOW_SHOT_FIGURES = ("finetuning_curves", "low_shot_accuracy", "embedding_size", "exemplars")
 ARCHIVES = {
     "fc100": ("cifar-100-python.tar.gz",),
     "cifar_fs": ("cifar-100-python.tar.gz",),
@@ -218,6 +219,18 @@ def all_adapted_files(wildcards):
     return [file for job in this_run(wildcards).adaptations for file in files(PLAN.adapted_dir(job), ADAPTED[1:])]
 
 
+def all_extended_files(wildcards):
+    return [file for job in this_run(wildcards).adaptations for file in files(PLAN.adapted_dir(job), EXTENDED)]
+
+
+def all_episode_files(wildcards):
+    return [str(PLAN.episodes_path(PLAN.episodes(shot))) for shot in this_run(wildcards).config.evaluation.shots]
+
+
+def store_images(wildcards):
+    return files(this_run(wildcards).store_dir, STORE)
+
+
 @in_one_line
 def mapped_networks(wildcards):
     """The two networks whose activation maps are drawn, of the first seed."""
@@ -246,6 +259,9 @@ def results(wildcards):
     figures = [f"{name}.{ending}" for name in FIGURES for ending in ("svg", "csv")]
     if PLAN.config.activation_maps is not None:
         figures += ["activation_maps.png", "activation_maps.csv"]
+    if PLAN.config.evaluation.way == "all":
+        figures += [f"{name}.csv" for name in LOW_SHOT_FIGURES] + [f"{name}.svg" for name in LOW_SHOT_FIGURES[:-1]]
+        figures += ["exemplars.png"]
     return files(PLAN.results, TABLES) + files(PLAN.results / "figures", figures)
 
 
@@ -354,8 +370,7 @@ def extension_code(wildcards):
     job = adaptation_job(wildcards)
     chosen, backbone = job.settings.method, job.network.settings.backbone.module
     used = [
-        f"fewshot.{name}"
-        for name in ("extension", f"methods.{chosen}", "features", "episodes", "checkpoint", "device")
+        f"fewshot.{name}" for name in ("extension", f"methods.{chosen}", "features", "episodes", "checkpoint", "device")
     ]
     return source_hash(*used, backbone, without=others("methods", chosen))
 

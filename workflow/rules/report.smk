@@ -122,3 +122,51 @@ rule draw_activation_maps:
         code=source_hash("fewshot.report.activation_maps"),
     script:
         "../scripts/draw_activation_maps.py"
+
+
+rule draw_low_shot_figures:
+    input:
+        evaluations=evaluations,
+        networks=all_network_files,
+        predictions=all_extended_files,
+        episodes=all_episode_files,
+        store=store_images,
+        published="config/published.csv",
+    output:
+        report(
+            "results/{run}/figures/finetuning_curves.svg",
+            caption="../report/finetuning_curves.rst",
+            category="Figures",
+            labels={"figure": "accuracy by epoch of fine-tuning"},
+        ),
+        report(
+            "results/{run}/figures/low_shot_accuracy.svg",
+            caption="../report/low_shot_accuracy.rst",
+            category="Figures",
+            labels={"figure": "accuracy by exemplars"},
+        ),
+        report(
+            "results/{run}/figures/embedding_size.svg",
+            caption="../report/embedding_size.rst",
+            category="Figures",
+            labels={"figure": "accuracy by width of the embedding"},
+        ),
+        report(
+            "results/{run}/figures/exemplars.png",
+            caption="../report/exemplars.rst",
+            category="Figures",
+            labels={"figure": "exemplars by recall"},
+        ),
+        expand("results/{{run}}/figures/{name}.csv", name=LOW_SHOT_FIGURES),
+    log:
+        "logs/draw_low_shot_figures/{run}.log",
+    conda:
+        "../envs/core.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(15),
+    params:
+        settings=run_settings,
+        code=source_hash("fewshot.report.low_shot_figures"),
+    script:
+        "../scripts/draw_low_shot_figures.py"

@@ -158,6 +158,9 @@ Area = Annotated[float, Field(gt=0, le=1)]
 class AugmentationSettings(Settings):
     """Batched augmentation on the device; applied in this order."""
 
+    added: ClassVar[frozenset[str]] = frozenset({"crop"})
+    crop: Annotated[int, Field(ge=16)] | None = None
+    """Side of random crops from the larger images of the store; at testing the central crop. None: the whole image."""
     crop_padding: Annotated[int, Field(ge=0)] | None = None
     """Zero padding before a random crop back to the image size, in pixels (none: 4 at 32 px, 8 at 84 px)."""
     resized_crop: tuple[Area, Area] | None = None
@@ -170,6 +173,8 @@ class AugmentationSettings(Settings):
     def _crop_range(self) -> Self:
         if self.resized_crop is not None and self.resized_crop[0] > self.resized_crop[1]:
             raise ValueError("resized_crop is a range: the smaller share first")
+        if self.crop is not None and (self.crop_padding is not None or self.resized_crop is not None):
+            raise ValueError("crop takes the place of crop_padding and resized_crop; give one of them")
         return self
 
 

@@ -30,11 +30,15 @@ def augment(images: Tensor, rows: Tensor, settings: AugmentationSettings, genera
         generator: of the CPU.
 
     Returns:
-        (B, H, W, 3) on the device: uint8, or float32 on the 0..255 scale if an augmentation has made it so.
+        (B, H, W, 3), or (B, C, C, 3) with crops of side C, on the device: uint8, or float32 on the
+        0..255 scale if an augmentation has made it so.
     """
     size = images.shape[1]
     flips = torch.rand(len(rows), generator=generator) < 0.5 if settings.flip else torch.zeros(len(rows), dtype=torch.bool)
-    if settings.resized_crop is not None:
+    if settings.crop is not None:
+        offsets = torch.randint(0, size - settings.crop + 1, (2, len(rows)), generator=generator)
+        batch = padded_crop(images, rows, offsets.to(images.device), flips.to(images.device), settings.crop)
+    elif settings.resized_crop is not None:
         batch = resized_crop(images[rows], flips, settings.resized_crop, generator)
     else:
         padding = default_padding(size) if settings.crop_padding is None else settings.crop_padding
@@ -45,22 +49,24 @@ def augment(images: Tensor, rows: Tensor, settings: AugmentationSettings, genera
     return batch
 
 
-def padded_crop(images: Tensor, rows: Tensor, offsets: Tensor, flips: Tensor) -> Tensor:
+def padded_crop(images: Tensor, rows: Tensor, offsets: Tensor, flips: Tensor, side: int | None = None) -> Tensor:
     """Crops at `offsets` from the zero-padded images, then flips, as one gather.
 
     Args:
         images: uint8 (N, H, W, 3).
         rows: (B,) which images.
-        offsets: int64 (2, B), vertical and horizontal shift of the crop, 0 the centre; outside the image is zero.
+        offsets: int64 (2, B), rows above and columns left of the crop, negative where it begins outside; outside is zero.
         flips: bool (B,), horizontally.
+        side: of the crops; none: that of the images.
 
     Returns:
-        uint8 (B, H, W, 3).
+        uint8 (B, side, side, 3).
     """
     size = images.shape[1]
-    steps = torch.arange(size, device=images.device)
+    side = size if side is None else side
+    steps = torch.arange(side, device=images.device)
     y = steps + offsets[0][:, None]
-    x = torch.where(flips[:, None], size - 1 - steps, steps) + offsets[1][:, None]
+    x = torch.where(flips[:, None], side - 1 - steps, steps) + offsets[1][:, None]
     inside = ((y >= 0) & (y < size))[:, :, None] & ((x >= 0) & (x < size))[:, None, :]
     y, x = y.clamp(0, size - 1), x.clamp(0, size - 1)
     return images[rows[:, None, None], y[:, :, None], x[:, None, :]] * inside.unsqueeze(-1)

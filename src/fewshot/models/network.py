@@ -37,7 +37,8 @@ class Network(nn.Module):
         super().__init__()
         self.settings = settings
         self.backbone = build_backbone(settings.backbone)
-        channels, *side = feature_shape(self.backbone, image_size)
+        self.crop = settings.training.augmentation.crop
+        channels, *side = feature_shape(self.backbone, self.crop or image_size)
         self.embedding: nn.Module = nn.Identity()
         if settings.embedding is not None:
             self.embedding = nn.Conv2d(channels, settings.embedding, 1)
@@ -47,7 +48,13 @@ class Network(nn.Module):
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
 
     def normalise(self, images: Tensor) -> Tensor:
-        """uint8 or 0..255 float images (B, H, W, 3) -> normalised float32 (B, 3, H, W), channels last in memory."""
+        """uint8 or 0..255 float images (B, H, W, 3) -> normalised float32 (B, 3, H, W), channels last in memory.
+
+        Of images larger than those that the network was trained on, the central crop of that size.
+        """
+        if self.crop is not None and images.shape[1] > self.crop:
+            first = (images.shape[1] - self.crop) // 2
+            images = images[:, first : first + self.crop, first : first + self.crop]
         scale = 1.0 / (255.0 * self.std)
         return torch.addcmul(-self.mean / self.std, images.float(), scale).permute(0, 3, 1, 2)
 

@@ -64,13 +64,15 @@ def say(ax: Axes, text: str) -> None:
     ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color="0.35", wrap=True)
 
 
-def _colours(names: Sequence[str]) -> dict[str, Colour]:
+def palette(names: Sequence[str]) -> dict[str, Colour]:
+    """A colour for each name, told apart by the colour-blind too."""
     import seaborn as sns
 
     return dict(zip(names, sns.color_palette("colorblind", len(names)), strict=True))
 
 
-def _legend(figure: Figure, handles: list[Line2D]) -> None:
+def legend(figure: Figure, handles: list[Line2D]) -> None:
+    """One legend below all panels; none without handles."""
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4), frameon=False)
 
@@ -82,7 +84,7 @@ def training_curves(table: pd.DataFrame, title: str) -> Figure:
     from matplotlib.lines import Line2D
 
     names = list(dict.fromkeys(table["network"].astype(str)))
-    colours = _colours(names)
+    colours = palette(names)
     dashes = {name: DASHES[i % len(DASHES)] for i, name in enumerate(names)}
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), layout="constrained")
     for ax, (measure, label) in zip(axes, MEASURES.items(), strict=True):
@@ -98,7 +100,7 @@ def training_curves(table: pd.DataFrame, title: str) -> Figure:
                 low, high = line["value"] - line["ci95"], line["value"] + line["ci95"]
                 ax.fill_between(line["iteration"], low, high, color=colours[str(name)], alpha=0.15, linewidth=0)
         ax.set(title=label, xlabel="iteration", ylabel="")
-    _legend(
+    legend(
         figure, [Line2D([], [], color=colours[name], linestyle=(0, dashes[name]), label=name) for name in names]
     )  # fmt: skip
     figure.suptitle(title)
@@ -113,7 +115,7 @@ def accuracy_by_shot(table: pd.DataFrame, title: str) -> Figure:
     backbones = list(dict.fromkeys(table["backbone"]))
     methods = list(dict.fromkeys(table["method"]))
     shots = sorted(table["shot"].unique())
-    colours = _colours(methods)
+    colours = palette(methods)
     figure, axes = plt.subplots(
         1, len(backbones), figsize=(4.2 * len(backbones) + 0.6, 4), sharey=True, squeeze=False, layout="constrained"
     )
@@ -131,7 +133,7 @@ def accuracy_by_shot(table: pd.DataFrame, title: str) -> Figure:
         ax.set(title=backbone, xlabel="support images a class (shots)", xlim=(-0.4, len(shots) - 0.6))
         ax.set_xticks(range(len(shots)), [str(shot) for shot in shots])
     axes[0][0].set_ylabel("accuracy on novel classes (%)")
-    _legend(
+    legend(
         figure,
         [
             Line2D(
@@ -154,7 +156,7 @@ def published_vs_measured(table: pd.DataFrame, title: str) -> Figure:
         say(ax, "Nothing is published for the settings of this run: there is nothing to compare.")
         figure.suptitle(title)
         return figure
-    blue, orange = list(_colours(["measured", "published"]).values())
+    blue, orange = list(palette(["measured", "published"]).values())
     figure, ax = plt.subplots(figsize=(9, 1.4 + 0.3 * len(table)), layout="constrained")
     places = np.arange(len(table))[::-1]
     ax.hlines(places, table["accuracy"], table["published"], color="0.6", linewidth=1.5, zorder=1)
@@ -186,7 +188,7 @@ def paired_gains(table: pd.DataFrame, title: str) -> Figure:
         figure.suptitle(title)
         return figure
     kinds = list(dict.fromkeys(table["comparison"].astype(str)))
-    colours = _colours(kinds)
+    colours = palette(kinds)
     figure, ax = plt.subplots(figsize=(9, 1.4 + 0.3 * len(table)), layout="constrained")
     ax.axvline(0, color="0.3", linewidth=1)
     places = np.arange(len(table))[::-1]
@@ -202,7 +204,7 @@ def paired_gains(table: pd.DataFrame, title: str) -> Figure:
     ax.set_yticks(places, labels)
     ax.set(xlabel="paired difference in accuracy (points)", ylim=(-0.7, len(table) - 0.3))
     ax.grid(visible=False, axis="y")
-    _legend(
+    legend(
         figure,
         [
             Line2D([], [], color=colours[kind], marker=MARKERS[i], linestyle="none", label=kind)

@@ -17,12 +17,14 @@ from fewshot.config import (
     NetworkSettings,
 )
 from fewshot.plan import AS_TRAINED
+from fewshot.report.paper001 import DATASETS, low_shot_deviations
 
 LABELS = {"gap": "GAP", "gmp": "GMP", "dense": "DC", "flatten": "FLAT"}
 """Poolings as the paper abbreviates them."""
 BACKBONES = {
     "resnet12": "ResNet-12", "resnet12-wide": "ResNet-12", "c128f": "C128F", "conv64": "Conv-64", "conv4": "Conv-4",
     "wide_resnet": "WRN", "googlenet": "GoogLeNet", "resnet18": "ResNet-18", "resnet50": "ResNet-50",
+    "inception-resnet": "InceptionResNet",
     "resnet": "ResNet", "resnet12-640": "ResNet-12, 64-160-320-640", "resnet12-unknown": "ResNet-12, widths not known",
 }  # fmt: skip
 """Backbones of published.csv as tables write them."""
@@ -39,7 +41,7 @@ EXTENSIONS = {
     "joint": "AllClassJoint", "joint-cosine": "AllClassJoint (cosine)",
 }  # fmt: skip
 """Methods that extend the classifier, by `stage2_name`, as paper 001 calls them, in the order of its tables."""
-EXTENSIONS |= {f"{name}-transfer": words for name, words in EXTENSIONS.items() if not name.startswith("joint")}
+EXTENSIONS |= {f"{name}-transfer": f"{words}, transfer" for name, words in EXTENSIONS.items() if not name.startswith("joint")}
 
 
 # --- protocol --------------------------------------------------------------------------------------------------------
@@ -146,6 +148,8 @@ def deviations(facts: Facts) -> list[str]:
             found.append(f"{facts.queries} queries a class instead of {protocol.queries}")
         if facts.part != "test":
             found.append("tasks drawn from the validation classes instead of the test classes")
+    elif facts.dataset in DATASETS:
+        found += low_shot_deviations(facts.network, facts.adaptation, facts.image_size, facts.tasks)
     return list(dict.fromkeys(text.removesuffix(".") for text in (*found, *facts.notes, *facts.config_deviations)))
 
 

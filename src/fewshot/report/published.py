@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from fewshot.config import AdaptationSettings, ImplantingSettings, NetworkSettings
+from fewshot.config import AdaptationSettings, ImplantingSettings, ImprintingSettings, JointTrainingSettings, NetworkSettings
 from fewshot.errors import DataError
 from fewshot.plan import AS_TRAINED
-from fewshot.report.papers import backbone_name, is_of_the_paper, stage1_name
+from fewshot.report.paper001 import DATASETS, is_of_paper_001
+from fewshot.report.papers import backbone_name, is_of_the_paper, stage1_name, stage2_name
 
 PUBLISHED = Path("config/published.csv")
 """The published numbers, from the project's root."""
@@ -61,7 +62,7 @@ def load_published(path: Path = PUBLISHED) -> pd.DataFrame:
 
 
 class Published:
-    """Look-up of paper 000's own numbers by what was trained and how it was tested."""
+    """Look-up of the papers' own numbers by what was trained and how it was tested."""
 
     def __init__(self, table: pd.DataFrame) -> None:
         self.table = table
@@ -73,6 +74,14 @@ class Published:
             first = tables.index(min(tables, key=TABLES.index))
             value, ci95 = rows.sort_values("table")[["value", "ci95"]].to_numpy(float)[first].tolist()
             self._numbers[tuple(key)] = Number(value, None if math.isnan(ci95) else ci95, where)
+
+        extended = table[table["paper"] == "001"]
+        self._extended = {
+            (row["dataset"], row["stage2"], int(row["way"]), int(row["shot"]), row["population"]): Number(
+                float(row["value"]), None, f"paper 001, Table {row['table']}"
+            )
+            for row in extended.to_dict("records")
+        }
 
     def find(
         self,
@@ -91,6 +100,13 @@ class Published:
 
         How stage 1 was trained may differ: see `deviations`.
         """
+        if isinstance(adaptation, ImprintingSettings | JointTrainingSettings):
+            if not is_of_paper_001(dataset, network, image_size):
+                return None
+            stage2_001 = stage2_name(adaptation)
+            if adaptation.finetuning is None:  # without training, the base classes beside them change nothing among novel ones
+                stage2_001 = stage2_001.removesuffix("-transfer")
+            return self._extended.get((DATASETS[dataset], stage2_001, way, shot, population))
         if not is_of_the_paper(dataset, network, adaptation, image_size):
             return None
         stage2 = (AS_TRAINED, "", "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from fewshot.data.store import open_store
 from fewshot.errors import DataError
 from fewshot.files import read_record
 from fewshot.plan import AS_TRAINED, EvaluatedSetting, EvaluationJob, NetworkJob, Plan
+from fewshot.predictions import CLASS_MEAN
 from fewshot.report.papers import Facts, backbone_name, deviations, method_name
 from fewshot.report.published import Number, Published
 from fewshot.report.statistics import Floats, mean_interval
@@ -57,6 +58,7 @@ class SettingRecord:
         tasks: number of tasks.
         accuracies: population -> accuracy of each task in percent (tasks,).
         episodes: hash of the tasks.
+        class_means: population -> mean over classes of each class's accuracy, of each task, where it was measured.
         run_key: tag of the job that made it.
     """
 
@@ -69,6 +71,7 @@ class SettingRecord:
     queries: int | Literal["all", "remaining"]
     episodes: str
     run_key: str
+    class_means: dict[str, Floats] = field(default_factory=dict)
 
     @property
     def tasks(self) -> int:
@@ -149,12 +152,17 @@ def _read_evaluation(plan: Plan, job: EvaluationJob, store: StoreRecord) -> list
                 raise DataError(f"{folder}: evaluated with other settings ({other}); evaluate again")
             table = f"{evaluated.key}.parquet"
             read_record(path, (table,), "run this evaluation again")
-            accuracies = _read_tasks(folder / table, evaluated)
+            found = _read_tasks(folder / table, evaluated)
+            names: tuple[str, ...] = evaluated.populations
+            accuracies = {name: found[name] for name in names}
+            means = {name: found[name + CLASS_MEAN] for name in names if name + CLASS_MEAN in found}
             episodes = str(info["episodes"][str(evaluated.shot)])
             run_key = str(written[evaluated.key]["run_key"])
             way, queries = int(info["way"]), info["queries"]
             records.append(
-                SettingRecord(network, job.adaptation, adaptation, evaluated, accuracies, way, queries, episodes, run_key)
+                SettingRecord(
+                    network, job.adaptation, adaptation, evaluated, accuracies, way, queries, episodes, run_key, means
+                )
             )
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: damaged ({type(error).__name__}: {error}); run this evaluation again") from None
@@ -193,7 +201,7 @@ def _read_tasks(path: Path, evaluated: EvaluatedSetting) -> dict[str, Floats]:
         raise DataError(f"{path}: has no column {', '.join(missing)}; run this evaluation again")
     if len(table) != evaluated.tasks or (table["task"].to_numpy() != np.arange(evaluated.tasks)).any():
         raise DataError(f"{path}: holds {len(table):,} tasks, not the first {evaluated.tasks:,}; run this evaluation again")
-    accuracies: dict[str, Floats] = {name: table[name].to_numpy(np.float64) for name in evaluated.populations}
+    accuracies: dict[str, Floats] = {name: table[name].to_numpy(np.float64) for name in table.columns if name != "task"}
     for name, values in accuracies.items():
         if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 100):
             raise DataError(f"{path}: column {name} is not all percent (0 to 100); run this evaluation again")

@@ -11,6 +11,7 @@ from fewshot.config import ImplantingSettings
 from fewshot.plan import AS_TRAINED, Plan
 from fewshot.report.cells import ADAPTED_PAIRS, PAIRS, Measured, backbone_title, pair_title, reported
 from fewshot.report.gains import gains_table
+from fewshot.report.low_shot import low_shot_tables
 from fewshot.report.papers import LABELS, backbone_name, is_of_the_paper, stage1_name, usual_pooling
 from fewshot.report.rendering import Cell, Column, Difference, Table
 from fewshot.report.results import Row
@@ -30,6 +31,8 @@ def accuracy_tables(plan: Plan, rows: Sequence[Row], published: pd.DataFrame) ->
         published: the published numbers.
     """
     run = Measured(plan, rows, published)
+    if plan.config.evaluation.way == "all":
+        return low_shot_tables(run, rows)
     found: list[tuple[Table, set[tuple[str, str, int, str, str]]]] = []
     for make in (_methods, _stage1, _poolings, _stage2_poolings):
         run.shown = set()

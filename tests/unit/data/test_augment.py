@@ -62,3 +62,20 @@ def test_colour_jitter_equals_torchvisions_functions_image_by_image(images):
         image = reference.adjust_contrast(image, float(factors[1, b]))
         image = reference.adjust_saturation(image, float(factors[2, b]))
         torch.testing.assert_close(got[b] / 255, image.permute(1, 2, 0), atol=2e-3, rtol=0)
+
+
+def test_crops_from_larger_images_are_slices_of_them(images):
+    """224 of 256 in the paper; here 8 of 12: every crop is a slice, at every place in the end, half of them mirrored."""
+    settings, rows = AugmentationSettings(crop=16), torch.zeros(1, dtype=torch.long)
+    large = torch.from_numpy(np.random.default_rng(0).integers(1, 256, (1, 20, 20, 3), dtype=np.uint8))
+    places = set()
+    for seed in range(200):
+        (crop,) = augment(large, rows, settings, torch.Generator().manual_seed(seed)).numpy()
+        assert crop.shape == (16, 16, 3)
+        slices = {
+            (y, x, flip): large[0, y : y + 16, x : x + 16].numpy()[:, :: -1 if flip else 1]
+            for y in range(5) for x in range(5) for flip in (False, True)
+        }  # fmt: skip
+        (place,) = [key for key, one in slices.items() if np.array_equal(one, crop)]
+        places.add(place)
+    assert len(places) > 45

@@ -30,3 +30,10 @@ def test_an_embedding_is_the_linear_layer_of_the_pooled_features():
 def test_a_network_without_an_embedding_has_the_parameters_it_always_had():
     names = {name.split(".")[0] for name in Network(NetworkSettings(backbone={"name": "conv64"}), 3, 32).state_dict()}
     assert names == {"backbone", "classifier", "mean", "std"}
+
+
+def test_larger_images_are_cropped_at_their_centre_when_tested():
+    settings = NetworkSettings(backbone={"name": "conv64"}, training={"augmentation": {"crop": 16}})
+    network, images = Network(settings, 3, 20), torch.randint(0, 256, (2, 20, 20, 3), dtype=torch.uint8)
+    assert network.feature_shape == (64, 1, 1)
+    assert torch.equal(network.normalise(images), network.normalise(images[:, 2:18, 2:18]))
