@@ -16,19 +16,18 @@ BENCH_STAMP := benchmarks/.venv/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help run report test bench format lock clean-venv
+.PHONY: help run provenance test bench format lock clean-venv
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
-run: $(STAMP) ## the demonstration run, report included (another run: CONFIG=config/runs/fc100.yaml)
+run: $(STAMP) ## the demonstration, up to its report (another run: CONFIG=config/runs/fc100.yaml)
 	snakemake --cores all --configfile $(CONFIG) $(SNAKEMAKE_ARGS)
-	@$(MAKE) --no-print-directory report
 	@printf '\nReport   results/$(RUN)/report.html\nTables   results/$(RUN)/summary.csv, results/$(RUN)/tables/\n'
 	@printf 'Figures  results/$(RUN)/figures/\nMLflow   $(BIN)/mlflow ui   then open http://127.0.0.1:5000\n'
 
-report: $(STAMP) ## only the HTML report of a finished run
-	snakemake --configfile $(CONFIG) --report results/$(RUN)/report.html $(SNAKEMAKE_ARGS)
+provenance: $(STAMP) ## Snakemake's own report of a finished run: the code, settings and software of every rule
+	snakemake --configfile $(CONFIG) --report results/$(RUN)/provenance.html $(SNAKEMAKE_ARGS)
 
 test: $(STAMP) ## every check: format, lint, types, unit, workflow and integration tests
 	ruff check

@@ -112,7 +112,7 @@ def evaluate(config: Config, network: Network = None, seed: Seed = None, threads
 
 @app.command()
 def assemble(config: Config) -> None:
-    """Per-task accuracies to summary.csv, tables and figures beside the published numbers."""
+    """Per-task accuracies to summary.csv, tables, figures and the report, beside the published numbers."""
     with user_errors():
         plan = _plan(config)
         stages.assemble(plan)
@@ -121,7 +121,8 @@ def assemble(config: Config) -> None:
             stages.draw_activation_maps(plan)
         if plan.config.evaluation.way == "all":
             stages.draw_low_shot_figures(plan)
-        typer.echo(f"tables: {plan.results / 'tables'}  summary: {plan.results / 'summary.csv'}")
+        stages.write_report(plan)
+        typer.echo(f"report: {plan.results / 'report.html'}  tables: {plan.results / 'tables'}")
 
 
 @app.command()

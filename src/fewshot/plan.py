@@ -272,3 +272,7 @@ class Plan:
     def evaluation_dir(self, job: EvaluationJob) -> Path:
         """Folder of one parquet file a setting (`<setting key>.parquet`) and settings.json."""
         return self.results / "evaluations" / job.network.name / job.adaptation / f"seed{job.network.seed}"
+
+    def benchmark_path(self, rule: str, *names: str) -> Path:
+        """What Snakemake measures of a job (seconds, memory); not there when it was made without Snakemake."""
+        return Path("logs", "benchmarks", rule, *names[:-1], f"{names[-1]}.tsv")

@@ -169,3 +169,10 @@ def draw_activation_maps(plan: Plan) -> None:
     from fewshot.report import activation_maps
 
     activation_maps.draw_activation_maps(plan)
+
+
+def write_report(plan: Plan) -> None:
+    """Task results, tables, figures, records of the jobs -> report.html."""
+    from fewshot.report import page
+
+    page.write_report(plan)

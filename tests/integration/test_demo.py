@@ -95,7 +95,7 @@ def test_the_run_leaves_what_people_look_at(project):
     assert len(results.joinpath("seeds.csv").read_text().splitlines()) == 1, "one seed: the header alone"
     assert summary["accuracy"].between(0, 100).all()
     assert summary["run_key"].notna().all()
-    assert (results / "report.html").stat().st_size > 100_000
+    assert "</html>" in results.joinpath("report.html").read_text()
     figures = {path.name for path in (results / "figures").iterdir()}
     assert {"training_curves.svg", "accuracy_by_shot.svg", "paired_gains.svg", "activation_maps.png"} <= figures
     assert any((results / "tables").glob("*.html"))
@@ -105,6 +105,22 @@ def test_nothing_runs_twice(project):
     assert project.planned() == {}
     assert "up to date" in project.call("dvc", "status", "demo")
     assert "Stage 'demo' didn't change, skipping" in project.call("dvc", "repro")
+
+
+def test_a_template_is_code(project):
+    with project.edited("src/fewshot/report/templates/report.css", lambda text: text + "p { margin: 0; }\n"):
+        assert {"assemble", "write_report"} <= set(project.planned()) <= {"assemble", "write_report", "draw_figures"}
+
+
+def test_snakemake_makes_its_own_report_too(project):
+    project.call("snakemake", "--report", "provenance.html")
+    assert (project.folder / "provenance.html").stat().st_size > 100_000
+
+
+def test_the_times_of_the_report_are_those_that_snakemake_measured(project):
+    page = project.read("results/demo/report.html")
+    assert "jobs left no time" not in page
+    assert re.search(r"\b11 jobs with a known time", page), "store, two trainings, features twice, implants, three tests and"
 
 
 def test_dvc_reads_the_metrics_and_the_plots(project):
@@ -143,7 +159,7 @@ def test_a_comment_in_the_config_runs_nothing(project):
 def test_a_changed_setting_of_the_implants_trains_nothing(project):
     with project.edited("config/config.yaml", lambda text: text.replace("epochs: 2", "epochs: 3")):
         planned = project.planned()
-    report = {"assemble": 1, "draw_figures": 1, "init_tracking": 1, "track": 2}
+    report = {"assemble": 1, "draw_figures": 1, "write_report": 1, "init_tracking": 1, "track": 2}
     assert planned == {"adapt": 1, "evaluate": 1, **report}  # the two evaluations as trained stay
 
 
@@ -151,8 +167,9 @@ def test_a_changed_setting_of_the_implants_trains_nothing(project):
     ("module", "expected"),
     [
         # what the implants do reaches their evaluation as files, and the two evaluations as trained not at all
-        ("methods/implanting.py", {"adapt": 1, "evaluate": 1, "assemble": 1, "draw_figures": 1, "track": 1}),
-        ("report/plots.py", {"draw_figures": 1}),
+        ("methods/implanting.py", {"adapt": 1, "evaluate": 1, "assemble": 1, "draw_figures": 1, "write_report": 1, "track": 1}),
+        ("report/plots.py", {"draw_figures": 1, "write_report": 1}),
+        ("report/graph.py", {"write_report": 1}),
         ("tracking.py", {"init_tracking": 1, "track": 2}),
     ],
 )

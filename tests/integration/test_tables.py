@@ -100,5 +100,5 @@ def test_after_table_1_table_2_trains_nothing_again(tmp_path, monkeypatch):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     planned = {name: int(count) for name, count in re.findall(r"^(\w+)\s+(\d+)$", done.stdout + done.stderr, re.MULTILINE)}
-    report = {"assemble": 1, "draw_figures": 1, "draw_activation_maps": 1, "results_only": 1}
+    report = {"assemble": 1, "draw_figures": 1, "draw_activation_maps": 1, "write_report": 1, "results_only": 1}
     assert planned == {"evaluate": 2, **report, "total": 2 + len(report)}

@@ -94,4 +94,4 @@ def test_dvc_finds_its_stage():
 
 def test_make_help_lists_the_targets():
     done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert {"run", "test", "report", "format", "lock"} <= set(re.findall(r"make ([\w-]+)", done.stdout))
+    assert {"run", "test", "provenance", "format", "lock"} <= set(re.findall(r"make ([\w-]+)", done.stdout))

@@ -132,6 +132,7 @@ def test_the_rules_write_where_the_plan_looks(run):
         "evaluate": plan.evaluation_dir(evaluation),
         "assemble": plan.results / "summary.csv",
         "draw_figures": plan.results / "figures" / "paired_gains.svg",
+        "write_report": plan.results / "report.html",
         "draw_activation_maps": plan.results / "figures" / "activation_maps.png",
         "init_tracking": flag_path(plan),
         "track": tracked_path(plan, network),

@@ -29,7 +29,7 @@ def _expected(plan: Plan) -> dict[str, int]:
     jobs = {
         "prepare": 1, "draw_episodes": len({shot for job in plan.evaluations for shot in job.shots}),
         "train": len(plan.networks), "extract": len({job.network for job in plan.evaluations}), "adapt": len(plan.adaptations),
-        "evaluate": len(plan.evaluations), "assemble": 1, "draw_figures": 1,
+        "evaluate": len(plan.evaluations), "assemble": 1, "draw_figures": 1, "write_report": 1,
         "draw_activation_maps": int(plan.config.activation_maps is not None),
         "init_tracking": 1, "track": len(plan.networks), "all": 1,
     }  # fmt: skip
@@ -43,11 +43,11 @@ def test_the_demo_plans_every_job_once(snakemake, root):
     assert jobs == _expected(Plan(load(root / "config" / "config.yaml")))
     assert jobs == {
         "prepare": 1, "draw_episodes": 3, "train": 4, "extract": 4, "adapt": 2, "evaluate": 5, "assemble": 1, "draw_figures": 1,
-        "draw_activation_maps": 1, "init_tracking": 1, "track": 4, "all": 1, "total": 28,
+        "draw_activation_maps": 1, "write_report": 1, "init_tracking": 1, "track": 4, "all": 1, "total": 29,
     }  # fmt: skip
     written = re.findall(r"^\s+output: (.+)$", done.stdout + done.stderr, re.MULTILINE)
     files = Counter(file for line in written for file in line.split(", "))
-    assert len(files) > 28
+    assert len(files) > 29
     assert max(files.values()) == 1
 
 
@@ -155,7 +155,7 @@ def test_the_default_profile_is_found_and_caps_what_exists_once(snakemake, root)
 def test_the_slurm_profile_plans_the_same_jobs(snakemake, root):
     done = snakemake("--dry-run", "--workflow-profile", str(root / "profiles" / "slurm"))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert _planned(done.stdout + done.stderr)["total"] == 28
+    assert _planned(done.stdout + done.stderr)["total"] == 29
 
 
 CONDA = """#!/bin/sh

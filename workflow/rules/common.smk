@@ -241,6 +241,20 @@ def mapped_networks(wildcards):
     return [file for job in jobs for file in files(PLAN.network_dir(job), NETWORK[:2])]
 
 
+def tables(wildcards):
+    return files(PLAN.results, TABLES)
+
+
+def figures(wildcards):
+    names = [f"{name}.{ending}" for name in FIGURES for ending in ("svg", "csv")]
+    if PLAN.config.activation_maps is not None:
+        names += ["activation_maps.png", "activation_maps.csv"]
+    if PLAN.config.evaluation.way == "all":
+        names += [f"{name}.csv" for name in LOW_SHOT_FIGURES] + [f"{name}.svg" for name in LOW_SHOT_FIGURES[:-1]]
+        names += ["exemplars.png"]
+    return files(PLAN.results / "figures", names)
+
+
 def tracked_adaptations(wildcards):
     network = network_job(wildcards)
     jobs = [job for job in PLAN.adaptations if job.network == network]
@@ -256,13 +270,7 @@ def tracked_evaluations(wildcards):
 
 
 def results(wildcards):
-    figures = [f"{name}.{ending}" for name in FIGURES for ending in ("svg", "csv")]
-    if PLAN.config.activation_maps is not None:
-        figures += ["activation_maps.png", "activation_maps.csv"]
-    if PLAN.config.evaluation.way == "all":
-        figures += [f"{name}.csv" for name in LOW_SHOT_FIGURES] + [f"{name}.svg" for name in LOW_SHOT_FIGURES[:-1]]
-        figures += ["exemplars.png"]
-    return files(PLAN.results, TABLES) + files(PLAN.results / "figures", figures)
+    return [*tables(wildcards), *figures(wildcards), str(PLAN.results / "report.html")]
 
 
 def tracked(wildcards):
@@ -373,6 +381,12 @@ def extension_code(wildcards):
         f"fewshot.{name}" for name in ("extension", f"methods.{chosen}", "features", "episodes", "checkpoint", "device")
     ]
     return source_hash(*used, backbone, without=others("methods", chosen))
+
+
+def page_code(module):
+    """The code of a page, its templates included."""
+    templates = [path.read_text() for path in sorted((ROOT / "report" / "templates").iterdir())]
+    return run_config.content_hash([source_hash(module), templates])
 
 
 # --- resources ---------------------------------------------------------------------------------------------------------

@@ -44,9 +44,39 @@ rule assemble:
         runtime=growing(15),
     params:
         settings=run_settings,
-        code=source_hash("fewshot.report.assembly"),
+        code=page_code("fewshot.report.assembly"),
     script:
         "../scripts/assemble.py"
+
+
+rule write_report:
+    input:
+        tables=tables,
+        figures=figures,
+        evaluations=evaluations,
+        networks=all_network_files,
+        adapted=all_adapted_files,
+        store=store_meta,
+        published="config/published.csv",
+    output:
+        report(
+            "results/{run}/report.html",
+            caption="../report/report.rst",
+            category="Report",
+            labels={"page": "the whole run"},
+        ),
+    log:
+        "logs/write_report/{run}.log",
+    conda:
+        "../envs/core.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(15),
+    params:
+        settings=run_settings,
+        code=page_code("fewshot.report.page"),
+    script:
+        "../scripts/write_report.py"
 
 
 rule draw_figures:

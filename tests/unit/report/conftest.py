@@ -142,6 +142,9 @@ def made_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., P
             write_network(plan.network_dir(network), network, data_hash)
         for evaluation in plan.evaluations:
             write_evaluation(plan, evaluation, data_hash)
+        for adaptation in plan.adaptations:
+            told = {"seconds": 12.25, "device": "CPU (made up, 2 cores)", "threads": 2}
+            write_record(plan.adapted_dir(adaptation) / "adapt.json", told)
         return plan
 
     return make

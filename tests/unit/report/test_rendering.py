@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from fewshot.config import RunConfig, parse
-from fewshot.report.rendering import Accuracy, Column, Table, as_csv, as_html, as_markdown, write_tables
+from fewshot.report.rendering import Accuracy, Column, Difference, Table, as_csv, as_html, as_markdown, write_tables
 
 TABLE = Table(
     "small", "A small table", "What <it> means.",
@@ -67,7 +67,8 @@ def test_html_stands_alone() -> None:
     assert parser.stack == []
     assert parser.counts["table"] == 2
     assert parser.counts["tr"] == 2 * 4  # two head rows, two rows
-    assert not re.search(r"(src|href)=|url\(|@import|<script", page)
+    assert not re.search(r"(src|href)=|url\(|@import", page)
+    assert "default-src 'none'" in page
     assert "prefers-color-scheme: dark" in page
     assert 'name="viewport"' in page
     assert "position: sticky" in page
@@ -75,11 +76,24 @@ def test_html_stands_alone() -> None:
 
 def test_html_head_and_escapes() -> None:
     page = as_html([TABLE], config())
-    title, note, table = page.index("<h1>Drawn &amp; quick</h1>"), page.index("Not &lt;real&gt;."), page.index("<table>")
+    title, note, table = page.index("<h1>Drawn &amp; quick</h1>"), page.index("Not &lt;real&gt;."), page.index("<table ")
     assert title < note < table
     assert "P&gt;M&gt;F" in page
     assert '<th scope="colgroup" colspan="2" class="group">1-shot</th>' in page
-    assert '<th scope="col" rowspan="2">method</th>' in page
+    assert '<th scope="col" data-column="0" rowspan="2">method</th>' in page
+
+
+def test_html_says_which_column_a_head_sorts_and_by_which_number() -> None:
+    page = as_html([TABLE], config())
+    heads = re.findall(r'data-column="(\d)"[^>]*>(\w+)<', page)
+    assert heads == [("0", "method"), ("1", "measured"), ("2", "published")]
+    assert 'data-value="50.126">50.13 ± 0.50</td>' in page
+    assert '<tr class="reported first-reported"><th scope="row">P' in page
+
+
+def test_a_difference_shows_its_sign() -> None:
+    assert str(Difference(0.394, 0.08)) == "+0.39 ± 0.08"
+    assert str(Difference(-1.2)) == "-1.20"
 
 
 def test_the_folder_is_replaced_whole(tmp_path: Path) -> None:

@@ -1,0 +1,102 @@
+"""The run's jobs as a graph: which arrows of the pipeline it takes, how many jobs each has, and where each box stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fewshot.plan import Plan
+
+NEEDS: Mapping[str, tuple[str, ...]] = {
+    "prepare": (),
+    "draw_episodes": ("prepare",),
+    "train": ("prepare",),
+    "extract": ("train",),
+    "adapt": ("train", "draw_episodes"),
+    "draw_activation_maps": ("train",),
+    "evaluate": ("extract", "draw_episodes", "adapt"),
+    "assemble": ("evaluate",),
+    "draw_figures": ("evaluate",),
+    "write_report": ("assemble", "draw_figures", "draw_activation_maps"),
+}
+"""Rule -> the rules whose files it reads, without those that these read in their turn. A test holds it against Snakemake's."""
+
+WIDTH, HEIGHT, ACROSS, DOWN = 172, 46, 214, 74
+"""Of a box, and from one to the next, in pixels."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rule, its number of jobs, and the upper left corner of its box in pixels."""
+
+    rule: str
+    jobs: int
+    x: int
+    y: int
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Boxes of the size `box` and arrows (SVG paths) within `width` x `height` pixels; `words`: the same in a sentence."""
+
+    boxes: tuple[Box, ...]
+    arrows: tuple[str, ...]
+    width: int
+    height: int
+    box: tuple[int, int]
+    words: str
+
+
+def counts(plan: Plan) -> dict[str, int]:
+    """Rule -> its jobs in this run, without the mirror in MLflow; rules without jobs are left out."""
+    jobs = {
+        "prepare": 1,
+        "draw_episodes": len({shot for job in plan.evaluations for shot in job.shots}),
+        "train": len(plan.networks),
+        "extract": len({job.network for job in plan.evaluations}),
+        "adapt": len(plan.adaptations),
+        "draw_activation_maps": int(plan.config.activation_maps is not None),
+        "evaluate": len(plan.evaluations),
+        "assemble": 1,
+        "draw_figures": 1,
+        "write_report": 1,
+    }
+    return {rule: count for rule, count in jobs.items() if count}
+
+
+def needs(plan: Plan) -> dict[str, list[str]]:
+    """Rule -> the rules of this run that it reads from, without those that others of them imply."""
+    found = counts(plan)
+
+    def above(rule: str) -> set[str]:
+        return {higher for need in NEEDS[rule] if need in found for higher in (need, *above(need))}
+
+    direct = {rule: [need for need in NEEDS[rule] if need in found] for rule in found}
+    return {rule: [need for need in own if not any(need in above(other) for other in own)] for rule, own in direct.items()}
+
+
+def graph(plan: Plan) -> Graph:
+    """Boxes in columns, each to the right of all that it needs; in the middle of the height where a column has few."""
+    found, read = counts(plan), needs(plan)
+    column: dict[str, int] = {}
+    for rule in found:
+        column[rule] = max((column[need] + 1 for need in read[rule]), default=0)
+    columns = [[rule for rule in found if column[rule] == number] for number in range(max(column.values()) + 1)]
+    tallest = max(map(len, columns))
+    places = {
+        rule: (number * ACROSS, round((tallest - len(rules)) * DOWN / 2) + i * DOWN)
+        for number, rules in enumerate(columns)
+        for i, rule in enumerate(rules)
+    }
+    arrows = []
+    for rule in found:
+        for need in read[rule]:
+            (x0, y0), (x1, y1) = places[need], places[rule]
+            start, end, bend = x0 + WIDTH, x1 - 5, ACROSS - WIDTH
+            y0, y1 = y0 + HEIGHT // 2, y1 + HEIGHT // 2
+            arrows.append(f"M{start} {y0}C{start + bend} {y0} {end - bend} {y1} {end} {y1}")
+    words = "The jobs of the run by rule: " + ", ".join(f"{rule} ({count})" for rule, count in found.items())
+    return Graph(
+        tuple(Box(rule, count, *places[rule]) for rule, count in found.items()), tuple(arrows),
+        (len(columns) - 1) * ACROSS + WIDTH, (tallest - 1) * DOWN + HEIGHT, (WIDTH, HEIGHT), words,
+    )  # fmt: skip

@@ -1,0 +1,255 @@
+"""The report of a run: one HTML file with what was run, on what, and what came out, beside what is published.
+
+It is made of the files that the jobs left: nothing is computed here that they do not hold.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from fewshot.data.store import Store, open_store
+from fewshot.errors import DataError
+from fewshot.files import atomic
+from fewshot.plan import AS_TRAINED, Plan
+from fewshot.report import plots
+from fewshot.report.assembly import deviation_table, network_table
+from fewshot.report.cells import difference
+from fewshot.report.graph import graph
+from fewshot.report.pages import data_uri, render
+from fewshot.report.published import PUBLISHED, Published, load_published
+from fewshot.report.rendering import Accuracy, Cell, Column, Difference, Table, heading
+from fewshot.report.results import NetworkRecord, Row, make_rows, read_network, read_settings, read_store
+from fewshot.report.tables import accuracy_tables
+from fewshot.report.times import duration, job_times, times_table
+
+DRAWN = "glyphs"
+"""The data set whose images may be passed on: a program draws them."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure within the page; `drawing`: of lines, whose colours a dark page may turn round, and no photographs."""
+
+    name: str
+    title: str
+    caption: str
+    uri: str
+    drawing: bool
+
+
+def write_report(plan: Plan, published: Path = PUBLISHED) -> None:
+    """Write results/<run>/report.html.
+
+    Args:
+        plan: of the run; its tables and figures are made.
+        published: the file of published numbers.
+
+    Raises:
+        DataError: a result, a network, the image store, a table or a figure is missing or damaged.
+    """
+    record, store = read_store(plan), open_store(plan.store_dir, images=False)
+    numbers = load_published(published)
+    rows = make_rows(plan, read_settings(plan, record), record, Published(numbers))
+    networks = [read_network(plan, job, record) for job in plan.networks]
+    config = plan.config
+    page = render(
+        "report.html.j2",
+        title=heading(config),
+        run=config.run,
+        notes=config.notes,
+        facts=_facts(plan, store, networks),
+        tables={table.name: table for table in accuracy_tables(plan, rows, numbers)},
+        comparison=comparison_table(rows),
+        pairs=pairs_table(_read(plan.results / "paired.csv")),
+        settings=settings_table(_read(plan.results / "summary.csv")),
+        networks=without(network_table(networks, record), "deviations"),
+        deviations=deviation_table(rows, record),
+        times=times_table(plan),
+        graph=graph(plan),
+        figures={figure.name: figure for figure in _figures(plan)},
+        origin=_origin(networks, store),
+        photographs=config.dataset.name != DRAWN and config.activation_maps is not None,
+        config=yaml.safe_dump(config.as_dict(), sort_keys=False, allow_unicode=True),
+        files=[
+            (name, data_uri(_bytes(plan.results / name), "text/csv")) for name in ("summary.csv", "paired.csv", "seeds.csv")
+        ],
+    )
+    with atomic(plan.results / "report.html") as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+# --- what was run, on what -------------------------------------------------------------------------------------------
+
+
+def _facts(plan: Plan, store: Store, networks: Sequence[NetworkRecord]) -> list[tuple[str, str]]:
+    config, evaluation = plan.config, plan.config.evaluation
+    parts = store.classes.groupby("part")["name"].count()
+    held_out = len(store.rows("held_out"))
+    images = f"{len(store.labels):,} of {store.image_size} px" + (f", {held_out:,} held out of training" if held_out else "")
+    names = dict.fromkeys(network.name for network in networks)
+    seeds = ", ".join(map(str, config.seeds))
+    seconds = sum(time.seconds or 0 for time in job_times(plan))
+    part = {"test": "test", "val": "validation"}[evaluation.part]
+    return [
+        ("Data set", config.dataset.name),
+        ("Images", images),
+        ("Classes", ", ".join(f"{parts.get(key, 0)} {word}" for key, word in _PARTS.items())),
+        ("Networks", f"{len(names)}, seed{'s' if len(config.seeds) > 1 else ''} {seeds}"),
+        ("Tasks", f"up to {evaluation.tasks:,} a setting, of {part} classes"),
+        ("A task", f"{evaluation.way}-way, {_listed(evaluation.shots)} shots, {evaluation.queries} queries a class"),
+        ("Work", duration(seconds)),
+        ("On", "; ".join(_each(network.info.get("device") for network in networks))),
+    ]
+
+
+_PARTS = {"base": "base", "val": "validation", "test": "test"}
+
+
+def _origin(networks: Sequence[NetworkRecord], store: Store) -> list[tuple[str, str]]:
+    """Where the numbers come from: revisions, versions, data."""
+    versions = [network.info.get("versions") or {} for network in networks]
+    names = dict.fromkeys(name for known in versions for name in known)
+    found = [("revision", ", ".join(_each(network.info.get("git_revision") for network in networks)))]
+    found += [(name, ", ".join(_each(known.get(name) for known in versions))) for name in names]
+    for name, archive in store.meta.get("archives", {}).items():
+        found.append((name, str(archive.get("checked") or "hash not checked")))
+    return [(name, words) for name, words in [*found, ("images (data hash)", store.data_hash)] if words]
+
+
+def _each(values: Iterable[Any]) -> list[str]:
+    return list(dict.fromkeys(str(value) for value in values if value))
+
+
+def _listed(values: Sequence[int]) -> str:
+    *most, last = map(str, values)
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------
+
+
+def without(table: Table, name: str) -> Table:
+    """A table without one of its columns."""
+    kept = [i for i, column in enumerate(table.columns) if column.name != name]
+    rows = [[row[i] for i in kept] for row in table.rows]
+    caption = table.caption.split(" Deviations:")[0]
+    return replace(table, columns=[table.columns[i] for i in kept], rows=rows, caption=caption)
+
+
+def comparison_table(rows: Sequence[Row]) -> Table:
+    """Every setting that a paper has a number for: measured, published, and the difference."""
+    found: list[list[Cell]] = []
+    for row in plots.published_table(rows).to_dict("records"):
+        measured = Accuracy(row["accuracy"], row["ci95"])
+        published = Accuracy(row["published"], row["published_ci95"])
+        found.append(
+            [
+                row["setting"], f"{row['shot']}-shot", row["population"], measured, published,
+                difference(measured, published), row["published_source"],
+            ]
+        )  # fmt: skip
+    caption = "Accuracy in percent, difference in points. The deviations below say why the two may differ."
+    columns = [Column("setting"), Column("shots"), Column("classes")]
+    columns += [Column(name, numbers=True) for name in ("measured", "published", "difference")]
+    return Table("comparison", "Measured and published", caption, [*columns, Column("source")], found)
+
+
+def pairs_table(paired: pd.DataFrame) -> Table:
+    """paired.csv: every two settings with the same tasks."""
+
+    def side(row: Mapping[Any, Any], which: str) -> str:
+        names = (row[f"{which}_network"], row[f"{which}_adaptation"], row[f"{which}_support_pooling"])
+        return _setting(*names, row[f"{which}_query_pooling"])
+
+    found: list[list[Cell]] = [
+        [
+            side(row, "second"), side(row, "first"), f"{row['shot']}-shot", row["population"], str(row["seed"]),
+            Difference(row["difference"], row["ci95"]), f"{row['tasks']:,}", "no" if row["excludes_zero"] == "yes" else "yes",
+        ]
+        for row in paired.to_dict("records")
+    ]  # fmt: skip
+    columns = [Column(name) for name in ("setting", "less", "shots", "classes", "seed")]
+    columns += [Column("difference", numbers=True), Column("tasks", right=True), Column("interval holds 0")]
+    caption = "Mean difference over the common tasks, in points, with half its 95 % interval."
+    return Table("pairs", "All pairs on the same tasks", caption, columns, found)
+
+
+def settings_table(summary: pd.DataFrame) -> Table:
+    """summary.csv: every evaluated setting, population and seed."""
+    found: list[list[Cell]] = [
+        [
+            row["method"], row["backbone"], f"{row['shot']}-shot", row["population"],
+            f"{row['support_pooling']} / {row['query_pooling']}", str(row["seed"]), Accuracy(row["accuracy"], row["ci95"]),
+            None if pd.isna(row["published"]) else Accuracy(row["published"], row["published_ci95"]), f"{row['tasks']:,}",
+            row["run_key"],
+        ]
+        for row in summary.to_dict("records")
+    ]  # fmt: skip
+    columns = [Column(name) for name in ("method", "backbone", "shots", "classes", "testing", "seed")]
+    columns += [Column("measured", numbers=True), Column("published", numbers=True), Column("tasks", right=True)]
+    caption = "Accuracy in percent. MLflow holds the job behind a row under the tag run_key."
+    return Table("settings", "All evaluated settings", caption, [*columns, Column("run_key")], found)
+
+
+def _setting(network: str, adaptation: str, support: str, query: str) -> str:
+    how = "" if adaptation == AS_TRAINED else f" ({adaptation})"
+    return f"{network}{how}, {support} / {query}"
+
+
+# --- figures ---------------------------------------------------------------------------------------------------------
+
+_CAPTIONS = {
+    "accuracy_by_shot": (
+        "Accuracy by shots",
+        "Accuracy on novel classes by the number of support images a class, with the 95 % interval.",
+    ),
+    "published_vs_measured": (
+        "Published and measured",
+        "Measured and published accuracy of every setting that a paper reports; a line joins the two.",
+    ),
+    "paired_gains": ("Paired gains", "Difference of one setting over another on the same tasks, with its 95 % interval."),
+    "training_curves": (
+        "Training curves",
+        "Training loss and accuracy, and few-shot accuracy on the validation classes along the way.",
+    ),
+    "activation_maps": (
+        "Class activation maps",
+        "The probability of the true class at every location, by a network trained with global average pooling and by one "
+        "trained densely; the first images found of each case, none picked by eye.",
+    ),
+}
+"""Name of a figure's file -> title and caption."""
+
+
+def _figures(plan: Plan) -> Iterable[Figure]:
+    """The run's figures; one without data is left out."""
+    folder = plan.results / "figures"
+    for name, (title, caption) in _CAPTIONS.items():
+        if name == "activation_maps":
+            if plan.config.activation_maps is not None:
+                yield Figure(name, title, caption, data_uri(_bytes(folder / f"{name}.png"), "image/png"), False)
+        elif len(_read(folder / f"{name}.csv")):
+            yield Figure(name, title, caption, data_uri(_bytes(folder / f"{name}.svg"), "image/svg+xml"), True)
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path}: missing; make tables and figures again (fewshot assemble)") from None
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, keep_default_na=False, na_values={"published": [""], "published_ci95": [""], "ci95": [""]})
+    except FileNotFoundError:
+        raise DataError(f"{path}: missing; make tables and figures again (fewshot assemble)") from None
+    except (ValueError, csv.Error) as error:
+        raise DataError(f"{path}: not a readable csv file ({type(error).__name__}); run fewshot assemble again") from None

@@ -1,0 +1,62 @@
+"""The drawn graph against the rules' own inputs."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fewshot.config import load, parse
+from fewshot.plan import Plan
+from fewshot.report.graph import ACROSS, DOWN, graph, needs
+
+ROOT = Path(__file__).parents[3]
+
+
+def test_boxes_stand_right_of_what_they_need_and_apart(made_run) -> None:
+    drawn = graph(made_run())
+    places = {box.rule: (box.x, box.y) for box in drawn.boxes}
+    assert len(set(places.values())) == len(places)
+    assert places["prepare"][0] == 0 < places["train"][0] < places["adapt"][0] < places["evaluate"][0]
+    assert max(x for x, _ in places.values()) + drawn.box[0] == drawn.width
+    assert max(y for _, y in places.values()) + drawn.box[1] <= drawn.height
+    columns = [x for x, _ in places.values()]
+    assert all(x % ACROSS == 0 for x in columns)
+    assert drawn.box[1] < DOWN
+
+
+def test_the_number_of_jobs_is_the_plans(made_run) -> None:
+    plan = made_run()
+    jobs = {box.rule: box.jobs for box in graph(plan).boxes}
+    assert (jobs["train"], jobs["adapt"], jobs["evaluate"]) == (3, 1, 4)
+    assert "train (3)" in graph(plan).words
+
+
+def test_without_adaptations_the_tasks_go_straight_to_the_evaluation(made_run) -> None:
+    config = made_run().config.as_dict()
+    assert "draw_episodes" not in needs(Plan(parse(config)))["evaluate"]
+    config["evaluation"]["tests"] = config["evaluation"]["tests"][:1]
+    plan = Plan(parse({**config, "activation_maps": None}))
+    assert needs(plan)["evaluate"] == ["extract", "draw_episodes"]
+    assert needs(plan)["write_report"] == ["assemble", "draw_figures"]
+
+
+@pytest.mark.parametrize("run", ["config.yaml", "runs/omniglot.yaml"])
+def test_the_arrows_are_those_of_snakemake(run, tmp_path) -> None:
+    """Snakemake's graph of rules, without what others imply, the last target and the mirror in MLflow."""
+    plan = Plan(load(ROOT / "config" / run))
+    for name in ("config", "profiles"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--rulegraph"]
+    command += ["--configfile", f"config/{run}", "--", "results_only"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120)
+    names = dict(re.findall(r'^\s*(\d+)\s*\[\s*label\s*=\s*"(\w+)', done.stdout, re.MULTILINE))
+    pairs = {(names[a], names[b]) for a, b in re.findall(r"(\d+) -> (\d+)", done.stdout)}
+    read = {name: {a for a, b in pairs if b == name} for name in names.values() if name != "results_only"}
+
+    def above(rule: str) -> set[str]:
+        return {higher for need in read[rule] for higher in (need, *above(need))}
+
+    least = {rule: {n for n in own if not any(n in above(other) for other in own)} for rule, own in read.items()}
+    assert {rule: set(own) for rule, own in needs(plan).items()} == least
