@@ -88,7 +88,7 @@ def test_html_says_which_column_a_head_sorts_and_by_which_number() -> None:
     heads = re.findall(r'data-column="(\d)"[^>]*>(\w+)<', page)
     assert heads == [("0", "method"), ("1", "measured"), ("2", "published")]
     assert 'data-value="50.126">50.13 ± 0.50</td>' in page
-    assert '<tr class="reported first-reported"><th scope="row">P' in page
+    assert '<tr class="reported first-reported"><th scope="row" class="short">P' in page
 
 
 def test_a_difference_shows_its_sign() -> None:
