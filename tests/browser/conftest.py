@@ -1,14 +1,16 @@
 """Pages in a real browser: the system's Chromium without a screen, and the pages of a run of seconds."""
 
 import contextlib
+import logging
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 import pytest
@@ -82,6 +84,7 @@ def run_folder(tmp_path_factory) -> Path:
     with contextlib.chdir(folder):
         tiny = ROOT / "tests" / "integration" / "tiny.yaml"
         done = CliRunner().invoke(app, ["run", str(tiny), "--threads", "1"], catch_exceptions=False)
+    logging.basicConfig(force=True)  # the command's log went to a stream that is closed now
     assert done.exit_code == 0, done.output
     return folder
 
@@ -102,15 +105,22 @@ def served() -> Iterator[Callable[..., str]]:
         )  # fmt: skip
         programs.append(program)
         address = f"http://127.0.0.1:{port}"
-        for _ in range(240):
+        deadline = time.monotonic() + 300  # a busy machine takes its time to import MLflow
+        while time.monotonic() < deadline:
             assert program.poll() is None, f"{command} ended with {program.returncode}"
-            with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=2):
-                return address
+            with contextlib.suppress(OSError, HTTPException):
+                connection = HTTPConnection("127.0.0.1", port, timeout=5)
+                connection.request("GET", "/")
+                if connection.getresponse().status == 200:
+                    return address
             time.sleep(0.5)
         raise AssertionError(f"{command} does not answer")
 
     yield serve
     for program in programs:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(program.pid, 15)
-        program.wait(timeout=30)
+            os.killpg(program.pid, signal.SIGTERM)
+        try:
+            program.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            os.killpg(program.pid, signal.SIGKILL)
