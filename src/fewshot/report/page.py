@@ -96,14 +96,15 @@ def _facts(plan: Plan, store: Store, networks: Sequence[NetworkRecord]) -> list[
     names = dict.fromkeys(network.name for network in networks)
     seeds = ", ".join(map(str, config.seeds))
     seconds = sum(time.seconds or 0 for time in job_times(plan))
-    part = {"test": "test", "val": "validation"}[evaluation.part]
+    part = _PARTS[evaluation.part]
+    way = "all classes" if evaluation.way == "all" else f"{evaluation.way}-way"
     return [
         ("Data set", config.dataset.name),
         ("Images", images),
         ("Classes", ", ".join(f"{parts.get(key, 0)} {word}" for key, word in _PARTS.items())),
         ("Networks", f"{len(names)}, seed{'s' if len(config.seeds) > 1 else ''} {seeds}"),
         ("Tasks", f"up to {evaluation.tasks:,} a setting, of {part} classes"),
-        ("A task", f"{evaluation.way}-way, {_listed(evaluation.shots)} shots, {evaluation.queries} queries a class"),
+        ("A task", f"{way}, {_listed(evaluation.shots)} shots, {evaluation.queries} queries a class"),
         ("Work", duration(seconds)),
         ("On", "; ".join(_each(network.info.get("device") for network in networks))),
     ]

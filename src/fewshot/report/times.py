@@ -63,7 +63,8 @@ def job_times(plan: Plan) -> Iterator[JobTime]:
     for job in plan.adaptations:
         name = f"{job.network.name} ({job.name}), {job.episodes.shot}-shot, {job.tasks:,} tasks, seed {job.network.seed}"
         where = (plan.store, job.network.key, f"seed{job.network.seed}", job.key, f"{job.episodes.key}-first{job.tasks}")
-        yield _measured(plan, "adapt", name, *where, record=plan.adapted_dir(job) / "adapt.json")
+        rule = "adapt" if job.settings.gives == "features" else "extend"
+        yield _measured(plan, rule, name, *where, record=plan.adapted_dir(job) / "adapt.json")
     for evaluation in plan.evaluations:
         name = f"{evaluation.network.name} ({evaluation.adaptation}), seed {evaluation.network.seed}"
         where = (plan.config.run, evaluation.network.name, evaluation.adaptation, f"seed{evaluation.network.seed}")
