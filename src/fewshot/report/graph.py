@@ -18,7 +18,8 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
     "evaluate": ("extract", "draw_episodes", "adapt", "extend"),
     "assemble": ("evaluate",),
     "draw_figures": ("evaluate",),
-    "write_report": ("assemble", "draw_figures", "draw_activation_maps"),
+    "draw_low_shot_figures": ("evaluate",),
+    "write_report": ("assemble", "draw_figures", "draw_activation_maps", "draw_low_shot_figures"),
 }
 """Rule -> the rules whose files it reads, without those that these read in their turn. A test holds it against Snakemake's."""
 
@@ -61,6 +62,7 @@ def counts(plan: Plan) -> dict[str, int]:
         "evaluate": len(plan.evaluations),
         "assemble": 1,
         "draw_figures": 1,
+        "draw_low_shot_figures": int(plan.config.evaluation.way == "all"),
         "write_report": 1,
     }
     return {rule: count for rule, count in jobs.items() if count}

@@ -75,7 +75,7 @@ def write_report(plan: Plan, published: Path = PUBLISHED) -> None:
         graph=graph(plan),
         figures={figure.name: figure for figure in _figures(plan)},
         origin=_origin(networks, store),
-        photographs=config.dataset.name != DRAWN and config.activation_maps is not None,
+        photographs=config.dataset.name != DRAWN,
         config=yaml.safe_dump(config.as_dict(), sort_keys=False, allow_unicode=True),
         files=[
             (name, data_uri(_bytes(plan.results / name), "text/csv")) for name in ("summary.csv", "paired.csv", "seeds.csv")
@@ -225,19 +225,30 @@ _CAPTIONS = {
         "The probability of the true class at every location, by a network trained with global average pooling and by one "
         "trained densely; the first images found of each case, none picked by eye.",
     ),
+    "low_shot_accuracy": ("Accuracy by exemplars", "Accuracy by the number of exemplars of each novel class."),
+    "embedding_size": ("Accuracy by width", "Accuracy by the width of the embedding."),
+    "finetuning_curves": ("Fine-tuning", "Accuracy along the epochs of fine-tuning."),
+    "exemplars": ("Exemplars", "Single exemplars by the recall of the class that they stand for."),
 }
 """Name of a figure's file -> title and caption."""
+LOW_SHOT = ("low_shot_accuracy", "embedding_size", "finetuning_curves", "exemplars")
+"""Figures of runs whose tasks hold all classes."""
+PHOTOGRAPHS = ("activation_maps", "exemplars")
+"""Figures that show images of the data set."""
 
 
 def _figures(plan: Plan) -> Iterable[Figure]:
     """The run's figures; one without data is left out."""
-    folder = plan.results / "figures"
+    folder, config = plan.results / "figures", plan.config
+    drawn = {
+        "activation_maps": config.activation_maps is not None,
+        **dict.fromkeys(LOW_SHOT, config.evaluation.way == "all"),
+    }
     for name, (title, caption) in _CAPTIONS.items():
-        if name == "activation_maps":
-            if plan.config.activation_maps is not None:
-                yield Figure(name, title, caption, data_uri(_bytes(folder / f"{name}.png"), "image/png"), False)
-        elif len(_read(folder / f"{name}.csv")):
-            yield Figure(name, title, caption, data_uri(_bytes(folder / f"{name}.svg"), "image/svg+xml"), True)
+        if drawn.get(name, True) and (name == "activation_maps" or len(_read(folder / f"{name}.csv"))):
+            drawing = name not in PHOTOGRAPHS
+            file, kind = (f"{name}.svg", "image/svg+xml") if drawing else (f"{name}.png", "image/png")
+            yield Figure(name, title, caption, data_uri(_bytes(folder / file), kind), drawing)
 
 
 def _bytes(path: Path) -> bytes:
