@@ -11,9 +11,9 @@ import pandas as pd
 
 from fewshot.config import AdaptationSettings, ImplantingSettings, ImprintingSettings, JointTrainingSettings, NetworkSettings
 from fewshot.errors import DataError
-from fewshot.plan import AS_TRAINED
+from fewshot.report.comparable import MAIN_TABLES, paper_of
 from fewshot.report.paper001 import DATASETS, is_of_paper_001
-from fewshot.report.papers import backbone_name, is_of_the_paper, stage1_name, stage2_name
+from fewshot.report.papers import backbone_name, stage1_name, stage2_name
 
 PUBLISHED = Path("config/published.csv")
 """The published numbers, from the project's root."""
@@ -25,8 +25,8 @@ COLUMNS = (
 )  # fmt: skip
 """Columns of published.csv."""
 
-TABLES = ("4", "5", "2", "3", "1")
-"""Tables of paper 000 in the order in which they are asked for a number; where two print the same cell they agree."""
+TABLES = ("4", "5", "2", "3", "1", "readme")
+"""Tables of a paper in the order in which they are asked for a number; where two print the same cell they agree."""
 
 _KEY = (
     "dataset", "backbone", "stage1", "stage2", "stage2_support_pooling", "stage2_query_pooling", "way", "shot",
@@ -67,13 +67,14 @@ class Published:
     def __init__(self, table: pd.DataFrame) -> None:
         self.table = table
         self._numbers: dict[tuple[Hashable, ...], Number] = {}
-        own = table[(table["paper"] == "000") & (table["stage1"] != "")]
-        for key, rows in own.groupby(list(_KEY), sort=False):
+        own = table[table["paper"].isin(list(MAIN_TABLES)) & (table["stage1"] != "")]
+        for (paper, *key), rows in own.groupby(["paper", *_KEY], sort=False):
             tables = sorted(rows["table"])
-            where = f"paper 000, Table{'s' if len(tables) > 1 else ''} {', '.join(tables)}"
+            printed = f"Table{'s' if len(tables) > 1 else ''} {', '.join(tables)}"
+            where = f"paper {paper}, {'README' if tables == ['readme'] else printed}"
             first = tables.index(min(tables, key=TABLES.index))
             value, ci95 = rows.sort_values("table")[["value", "ci95"]].to_numpy(float)[first].tolist()
-            self._numbers[tuple(key)] = Number(value, None if math.isnan(ci95) else ci95, where)
+            self._numbers[(paper, *key)] = Number(value, None if math.isnan(ci95) else ci95, where)
 
         extended = table[table["paper"] == "001"]
         self._extended = {
@@ -96,7 +97,7 @@ class Published:
         support_pooling: str,
         query_pooling: str,
     ) -> Number | None:
-        """The paper's number for a setting, or None where it has none or has it for other networks or images only.
+        """A paper's number for a setting, or None where none has it or has it for other networks or images only.
 
         How stage 1 was trained may differ: see `deviations`.
         """
@@ -107,10 +108,11 @@ class Published:
             if adaptation.finetuning is None:  # without training, the base classes beside them change nothing among novel ones
                 stage2_001 = stage2_001.removesuffix("-transfer")
             return self._extended.get((DATASETS[dataset], stage2_001, way, shot, population))
-        if not is_of_the_paper(dataset, network, adaptation, image_size):
+        paper = paper_of(dataset, network, adaptation, image_size, shot)
+        if paper is None:
             return None
-        stage2 = (AS_TRAINED, "", "")
+        stage2 = (stage2_name(adaptation), "", "")
         if isinstance(adaptation, ImplantingSettings):
             stage2 = (adaptation.method, adaptation.support_pooling, adaptation.query_pooling)
-        trained = (dataset, backbone_name(network), stage1_name(network), *stage2)
+        trained = (paper, dataset, backbone_name(network), stage1_name(network), *stage2)
         return self._numbers.get((*trained, way, shot, population, support_pooling, query_pooling))

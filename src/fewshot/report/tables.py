@@ -10,9 +10,10 @@ import pandas as pd
 from fewshot.config import ImplantingSettings
 from fewshot.plan import AS_TRAINED, Plan
 from fewshot.report.cells import ADAPTED_PAIRS, PAIRS, Measured, backbone_title, pair_title, reported
+from fewshot.report.comparable import MAIN_TABLES, paper_of
 from fewshot.report.gains import gains_table
 from fewshot.report.low_shot import low_shot_tables
-from fewshot.report.papers import LABELS, backbone_name, is_of_the_paper, stage1_name, usual_pooling
+from fewshot.report.papers import LABELS, backbone_name, stage1_name, usual_pooling
 from fewshot.report.rendering import Cell, Column, Difference, Table
 from fewshot.report.results import Row
 
@@ -54,7 +55,7 @@ def accuracy_tables(plan: Plan, rows: Sequence[Row], published: pd.DataFrame) ->
 def _methods(run: Measured) -> Table | None:
     """Shape of Tables 4 and 5: methods by shots, each tested as the paper tests it; then methods as reported."""
     rows: list[list[Cell]] = []
-    measured = set()
+    measured, papers = set(), set()
     for place, first in run.first.items():
         settings = first.record.network.settings
         pairs = run.pairs(place)
@@ -62,16 +63,18 @@ def _methods(run: Measured) -> Table | None:
         if usual not in pairs and {"gmp/gmp"} == set(pairs):
             continue  # tested as in Table 1 alone
         pair = usual if usual in pairs else pairs[0]
-        if is_of_the_paper(run.dataset, settings, first.record.adaptation_settings, run.image_size):
+        paper = paper_of(run.dataset, settings, first.record.adaptation_settings, run.image_size)
+        if paper is not None:
+            papers.add(paper)
             measured.add((backbone_name(settings), stage1_name(settings), first.record.adaptation != AS_TRAINED))
         cells = [cell for shot in run.shots for cell in run.cells(place, shot, pair)]
         rows.append([first.method, run.backbone(place), pair_title(pair), *cells])
     if not rows:
         return None
-    literature, unlike = _literature(run, measured)
+    literature, unlike = _literature(run, measured, papers or {"000"})
     caption = run.caption + " Testing: pooling of support / query features."
     if literature:
-        caption += f" {MARK}: as reported in the literature, by way of paper 000; "
+        caption += f" {MARK}: as reported in the literature, by way of paper {', '.join(sorted(papers or {'000'}))}; "
         caption += "like for like" if not unlike else f"{UNLIKE}: not like for like"
         caption += " (base classes only, inductive, the usual image size). Rows without a measured number were not run."
     columns = [
@@ -83,13 +86,15 @@ def _methods(run: Measured) -> Table | None:
     return Table("methods", "Accuracy on novel classes", caption, columns, rows + literature, len(literature))
 
 
-def _literature(run: Measured, measured: set[tuple[str, str, bool]]) -> tuple[list[list[Cell]], bool]:
-    """The rows of the paper's table that are not `measured`, and whether one of them is not like for like."""
+def _literature(run: Measured, measured: set[tuple[str, str, bool]], papers: set[str]) -> tuple[list[list[Cell]], bool]:
+    """The rows of the papers' tables that are not `measured`, and whether one of them is not like for like."""
     rows: list[list[Cell]] = []
     any_unlike = False
     if not run.any_published:
         return rows, any_unlike
-    own = run.table[(run.table["paper"] == "000") & run.table["table"].isin(["4", "5"]) & (run.table["dataset"] == run.dataset)]
+    main = pd.MultiIndex.from_tuples([(paper, number) for paper in papers for number in MAIN_TABLES[paper]])
+    places = pd.MultiIndex.from_frame(run.table[["paper", "table"]])
+    own = run.table[places.isin(main) & (run.table["dataset"] == run.dataset)]
     for (_, method, backbone), group in own.groupby(["row", "method", "backbone"], sort=False):
         first = group.iloc[0]
         literature = first["stage1"] == ""

@@ -146,7 +146,7 @@ def test_values_are_percent_and_words_are_the_configs(table: pd.DataFrame) -> No
     table = table[~table["dataset"].isin(["cub-halves", "inaturalist2017"])]
     assert table["value"].between(20, 100).all()
     assert (table["ci95"].dropna() > 0).all()
-    assert set(table["dataset"]) == {"miniimagenet", "fc100"}
+    assert set(table["dataset"]) == {"miniimagenet", "fc100", "omniglot"}
     assert set(table["population"]) == {"novel", "base", "both"}
     assert set(table["like_for_like"]) == {"yes", "no", "unknown"}
     assert (table["source"] != "").all()
@@ -318,3 +318,61 @@ def test_numbers_are_the_papers(table: pd.DataFrame) -> None:
         [(value, None if pd.isna(ci95) else ci95) for value, ci95 in zip(rows["value"], rows["ci95"], strict=True)]
     ).value_counts()
     assert {key: count for key, count in wanted.items() if found.get(key, 0) < count} == {}
+
+
+# --- papers 002 and 004 ----------------------------------------------------------------------------------------------
+
+
+def _find(table: pd.DataFrame, run: str, name: str, shot: int, adaptation: str | None = None, **other: object) -> Number | None:
+    config = load(ROOT / "config" / "runs" / f"{run}.yaml")
+    settings = config.stage1.networks[name]
+    pooling = settings.classifier.pooling
+    asked = {"image_size": config.dataset.image_size, "way": config.evaluation.way, "shot": shot, **other}
+    return Published(table).find(
+        config.dataset.name, settings, config.stage2[adaptation] if adaptation else None, population="novel",
+        support_pooling=pooling, query_pooling=pooling, **asked,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("run", "name", "shot", "value"),
+    [
+        ("002_table1_omniglot", "protonet-1shot", 1, 95.14),
+        ("002_table1_omniglot", "lsed-1shot", 1, 95.65),
+        ("002_table1_omniglot", "lsed-1shot-uniform", 1, 95.65),
+        ("002_table1_omniglot", "protonet-5shot", 5, 98.54),
+        ("002_table1_omniglot", "lsed-5shot", 5, 98.70),
+        ("002_table1_miniimagenet", "protonet-1shot", 1, 48.34),
+        ("002_table1_miniimagenet", "lsed-1shot", 1, 51.74),
+        ("002_table1_miniimagenet", "protonet-5shot", 5, 67.94),
+        ("002_table1_miniimagenet", "lsed-5shot", 5, 68.39),
+    ],
+)
+def test_the_runs_of_paper_002_find_its_numbers(table: pd.DataFrame, run: str, name: str, shot: int, value: float) -> None:
+    assert _find(table, run, name, shot) == Number(value, None, "paper 002, Table 1")
+
+
+def test_other_leaks_shots_and_sizes_find_none(table: pd.DataFrame) -> None:
+    assert _find(table, "002_table1_omniglot", "lsed-r01-1shot", 1) is None
+    assert _find(table, "002_table1_omniglot", "protonet-1shot", 5) is None, "trained for another number of shots"
+    assert _find(table, "002_table1_omniglot", "protonet-1shot", 1, way=5) is None
+    assert _find(table, "002_table1_miniimagenet", "protonet-1shot", 1, image_size=32) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "shot", "value"),
+    [("simple-80", 1, 54.53), ("simple-80", 5, 67.87), ("wrn-80", 1, 59.60), ("wrn-80", 5, 73.74), ("simple-64", 1, None)],
+)
+def test_the_run_of_paper_004_finds_its_numbers_for_80_classes_alone(
+    table: pd.DataFrame, name: str, shot: int, value: float | None
+) -> None:
+    found = _find(table, "004_miniimagenet", name, shot, "mapped")
+    assert found == (None if value is None else Number(value, None, "paper 004, README"))
+
+
+def test_no_cell_of_papers_002_and_004_is_lost(table: pd.DataFrame) -> None:
+    sums = table[table["paper"].isin(["002", "004"])].groupby(["paper", "dataset"])["value"].agg(["size", "sum"])
+    assert sums["size"].to_dict() == {("002", "miniimagenet"): 8, ("002", "omniglot"): 6, ("004", "miniimagenet"): 8}
+    assert sums["sum"].to_dict() == pytest.approx(
+        {("002", "miniimagenet"): 447.05, ("002", "omniglot"): 580.23, ("004", "miniimagenet"): 524.90}
+    )
