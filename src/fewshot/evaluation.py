@@ -26,7 +26,7 @@ from fewshot.models.network import Network
 from fewshot.votes import BaseVotes, Tasks, Vectors, right
 
 Accuracies = dict[str, npt.NDArray[np.float64]]
-_BLOCK_BYTES = {"pooled": 16 << 20, "dense": 256 << 20}
+_BLOCK_BYTES = 256 << 20
 """Bytes of prototypes and added channels of a block of tasks; the more tasks share a dense map, the better."""
 
 
@@ -142,8 +142,7 @@ class Evaluator:
         values = way * channels
         if adapted is not None:
             values += 2 * adapted[0].size + way * queries * locations * (way + 1)
-        limit = _BLOCK_BYTES["pooled" if locations == 1 else "dense"]
-        return max(1, limit // (4 * int(values)))
+        return max(1, _BLOCK_BYTES // (4 * int(values)))
 
     def _tasks(
         self, support: Tensor, query: Tensor, support_pooling: PoolingKind, query_pooling: PoolingKind, extra: Tensor | None

@@ -1,8 +1,9 @@
 """Which queries of many tasks are classified right, by cosine (paper 000, eq. 13; dense queries eq. 14).
 
-Pooled queries, one vector each, go task by task: their vectors are gathered into a buffer of about a cache's size and meet
-their task's prototypes in one product. Dense queries go image by image: an image's locations meet the prototypes of all tasks
-that query it in one product, so that its map is read once however many tasks share it.
+Queries with no more vectors than their task has prototypes go task by task: their vectors are gathered into a buffer of about
+a cache's size and meet the prototypes in one product. Others go image by image: an image's locations meet the prototypes of
+all tasks that query it in one product, so that its map is read once however many tasks share it. Where the one overtakes the
+other was measured (docs/measured/benchmark.md).
 
 What depends on the image alone is computed once an image: norms, and exponentials against the stage-1 classes, so that the
 joint softmax over all classes costs one small product of the locations' weights with them.
@@ -10,8 +11,9 @@ joint softmax over all classes costs one small product of the locations' weights
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 import torch
@@ -19,9 +21,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _GATHER_BYTES = {"cpu": 5 << 19, "cuda": 1 << 30}
-"""Bytes of pooled query vectors gathered at once."""
+"""Bytes of query vectors gathered at once, task by task."""
+_PRODUCT_BYTES = {"cpu": 1 << 20, "cuda": 1 << 30}
+"""Bytes of their products with the prototypes."""
 _GROUP_BYTES = {"cpu": 4 << 20, "cuda": 1 << 30}
-"""Bytes of prototypes gathered for a group of dense images."""
+"""Bytes of prototypes gathered at once, image by image."""
 
 
 @dataclass(frozen=True)
@@ -112,44 +116,103 @@ def right(
         base: of the same vectors at the same scale; none: no joint answer.
         of_base: the queries are base images; only the joint answer is given.
     """
-    judge = _task_by_task if vectors.values.shape[1] == 1 else _image_by_image
-    return judge(vectors, queries, tasks, scale, base, of_base)
+    few = vectors.values.shape[1] <= tasks.prototypes.shape[1]
+    return (_task_by_task if few else _image_by_image)(vectors, queries, tasks, scale, base, of_base)
 
 
-def _truth(queries: Tensor, way: int) -> Tensor:
-    return torch.arange(way, device=queries.device).repeat_interleave(queries.shape[1] // way)
+@dataclass(frozen=True)
+class _Stage1:
+    """Stage-1 classes for a group of queries: their `BaseVotes`, broadcast to (g, k, s), labels and right to (g, s).
+
+    Attributes:
+        votes: from the locations' weights (g, k, s) to the votes of the classes (g, s, C).
+    """
+
+    highest: Tensor
+    sums: Tensor
+    labels: Tensor
+    right: Tensor
+    votes: Callable[[Tensor], Tensor]
+
+
+def _answers(logits: Tensor, own: Tensor, stage1: _Stage1 | None, of_base: bool) -> tuple[Tensor | None, Tensor | None]:
+    """The two answers (g, s), None where not asked for, from scaled cosines (g, k, way, s), which are overwritten."""
+    if logits.shape[1] == 1:  # one vector: no exponentials are needed to compare two softmaxes of one sum
+        best, others = logits[:, 0].amax(1), stage1.highest[:, 0] if stage1 is not None else None
+        alone = None if of_base else _first_best(logits[:, 0]) == own
+        if stage1 is None or others is None:
+            return alone, None
+        return alone, stage1.right & (others >= best) if alone is None else alone & (best > others)
+    highest = logits.amax(2)
+    terms = logits.sub_(highest.unsqueeze(2)).exp_()
+    sums = terms.sum(2)
+    alone = None if of_base else _first_best((terms / sums.unsqueeze(2)).sum(1)) == own
+    if stage1 is None:
+        return alone, None
+    # The softmax over all classes from its two parts, each with the exponent of its own highest cosine.
+    top = torch.maximum(highest, stage1.highest)
+    share, others_share = (highest - top).exp_(), (stage1.highest - top).exp_()
+    total = sums * share + stage1.sums * others_share
+    votes = (terms * (share / total).unsqueeze(2)).sum(1)
+    others = stage1.votes(others_share / total)
+    best, best_other = votes.amax(1), others.amax(-1)
+    if of_base:
+        return None, (others.argmax(-1) == stage1.labels) & (best_other >= best)
+    return alone, (_first_best(votes) == own) & (best > best_other)
 
 
 def _task_by_task(
     vectors: Vectors, queries: Tensor, tasks: Tasks, scale: float, base: BaseVotes | None, of_base: bool
 ) -> Answers:
-    (count, n), (way, channels) = queries.shape, tasks.prototypes.shape[1:]
-    values, rows = vectors.values[:, 0], queries.flatten()
-    dots = values.new_empty(count, n, way)
-    against = tasks.prototypes.transpose(1, 2)
-    step = max(1, _GATHER_BYTES[values.device.type] // (n * channels * values.element_size()))
-    buffer = values.new_empty(min(step, count) * n, channels)
-    for start in range(0, count, step):
-        end = min(start + step, count)
-        gathered = torch.index_select(values, 0, rows[start * n : end * n], out=buffer[: (end - start) * n])
-        torch.bmm(gathered.view(end - start, n, channels), against[start:end], out=dots[start:end])
-    if tasks.added is not None:
-        dots += tasks.added[0].squeeze(2)
-    nothing = torch.zeros(count, 0, dtype=torch.bool, device=queries.device)
-    alone = nothing if of_base else dots.argmax(-1) == _truth(queries, way)  # a query's length does not change its arg-max
-    if base is None:
-        return Answers(alone, nothing)
-    best = dots.amax(-1) * (scale * _inverse_norms(vectors.squares[:, 0]))[queries]
-    best_other = base.highest[:, 0][queries]
-    return Answers(alone, base.right[queries] & (best_other >= best) if of_base else alone & (best > best_other))
+    (count, n), way, k = queries.shape, tasks.prototypes.shape[1], vectors.values.shape[1]
+    alone, joint = _nothing_yet(queries, base, of_base)
+    own, inverse = _truth(queries, way), scale * _inverse_norms(vectors.squares)
+    size = max(1, _PRODUCT_BYTES[queries.device.type] // (4 * n * k * way))
+    for start in range(0, count, size):
+        part = slice(start, min(start + size, count))
+        images = queries[part]
+        logits = _products(vectors.values, images, tasks.prototypes[part])
+        scales = inverse[images]  # (t, n, k)
+        if tasks.added is not None:
+            dots, more = (values[part] for values in tasks.added)
+            logits += dots.permute(0, 2, 3, 1)
+            scales = scale * _inverse_norms(vectors.squares[images] + more)
+        logits *= scales.transpose(1, 2).unsqueeze(2)
+        stage1 = None
+        if base is not None:
+            highest, sums = base.highest[images], base.sums[images]
+            stage1 = _Stage1(
+                highest.transpose(1, 2), sums.transpose(1, 2), base.labels[images],
+                base.right[images], partial(_votes_of_places, base.terms, images),
+            )  # fmt: skip
+        for whole, answer in zip((alone, joint), _answers(logits, own, stage1, of_base), strict=True):
+            if answer is not None:
+                whole[part] = answer
+    return Answers(alone, joint)
+
+
+def _products(values: Tensor, images: Tensor, prototypes: Tensor) -> Tensor:
+    """Dot products (t, k, way, n) of the vectors of images (t, n) with prototypes (t, way, d)."""
+    (tasks, n), (_, k, channels) = images.shape, values.shape
+    rows = (images.unsqueeze(1) * k + torch.arange(k, device=images.device).unsqueeze(-1)).flatten()  # (t, k, n)
+    dots = values.new_empty(tasks, k * n, prototypes.shape[1])
+    against = prototypes.transpose(1, 2)
+    step = max(1, _GATHER_BYTES[values.device.type] // (k * n * channels * values.element_size()))
+    buffer = values.new_empty(min(step, tasks) * k * n, channels)
+    for start in range(0, tasks, step):
+        end = min(start + step, tasks)
+        wanted = rows[start * k * n : end * k * n]
+        gathered = torch.index_select(values.flatten(0, 1), 0, wanted, out=buffer[: len(wanted)])
+        torch.bmm(gathered.view(end - start, k * n, channels), against[start:end], out=dots[start:end])
+    dots = dots.view(tasks, k, n, -1).transpose(2, 3)
+    return dots if k == 1 else dots.contiguous()  # reductions over classes are fast where these are not innermost
 
 
 def _image_by_image(
     vectors: Vectors, queries: Tensor, tasks: Tasks, scale: float, base: BaseVotes | None, of_base: bool
 ) -> Answers:
-    (count, n), (way, channels) = queries.shape, tasks.prototypes.shape[1:]
-    asked = (not of_base, base is not None)
-    alone, joint = (torch.zeros(count, n if one else 0, dtype=torch.bool, device=queries.device) for one in asked)
+    n, (way, channels) = queries.shape[1], tasks.prototypes.shape[1:]
+    alone, joint = _nothing_yet(queries, base, of_base)
     truth, rows = _truth(queries, way), tasks.prototypes.flatten(0, 1)
     classes = torch.arange(way, device=queries.device).unsqueeze(-1)
     for group in _groups(queries, way * channels * rows.element_size()):
@@ -163,28 +226,39 @@ def _image_by_image(
             logits += dots.permute(0, 2, 3, 1)
             squares = squares + more.transpose(1, 2)
         logits *= (scale * _inverse_norms(squares)).unsqueeze(2)
-        highest = logits.amax(2)
-        terms = logits.sub_(highest.unsqueeze(2)).exp_()
-        sums, there, places = terms.sum(2), group.there, group.places[group.there]
-        own = truth[group.places % len(truth)]
-        if not of_base:
-            alone.view(-1)[places] = (_first_best((terms / sums.unsqueeze(2)).sum(1)) == own)[there]
-        if base is None:
-            continue
-        # The softmax over all classes from its two parts, each with the exponent of its own highest cosine.
-        of_stage1 = base.highest[group.images].unsqueeze(-1)
-        top = torch.maximum(highest, of_stage1)
-        share, others_share = (highest - top).exp_(), (of_stage1 - top).exp_()
-        total = sums * share + base.sums[group.images].unsqueeze(-1) * others_share
-        votes = (terms * (share / total).unsqueeze(2)).sum(1)  # (g, way, s)
-        others = (others_share / total).transpose(1, 2) @ base.terms[group.images]  # (g, s, C)
-        best, best_other = votes.amax(1), others.amax(-1)
-        if of_base:
-            answer = (others.argmax(-1) == base.labels[group.images].unsqueeze(-1)) & (best_other >= best)
-        else:
-            answer = (_first_best(votes) == own) & (best > best_other)
-        joint.view(-1)[places] = answer[there]
+        stage1 = None
+        if base is not None:
+            highest, sums = base.highest[group.images], base.sums[group.images]
+            stage1 = _Stage1(
+                highest.unsqueeze(-1), sums.unsqueeze(-1), base.labels[group.images].unsqueeze(-1),
+                base.right[group.images].unsqueeze(-1),
+                partial(_votes_of_images, base.terms, group.images),
+            )  # fmt: skip
+        for whole, answer in zip((alone, joint), _answers(logits, truth[group.places % n], stage1, of_base), strict=True):
+            if answer is not None:
+                whole.view(-1)[group.places[group.there]] = answer[group.there]
     return Answers(alone, joint)
+
+
+def _votes_of_places(terms: Tensor, images: Tensor, weights: Tensor) -> Tensor:
+    """`_Stage1.votes` where each query is of an image of its own, (g, s)."""
+    return (terms[images] * weights.transpose(1, 2).unsqueeze(-1)).sum(2)
+
+
+def _votes_of_images(terms: Tensor, images: Tensor, weights: Tensor) -> Tensor:
+    """`_Stage1.votes` where the queries of a row are of one image, (g,)."""
+    return weights.transpose(1, 2) @ terms[images]
+
+
+def _truth(queries: Tensor, way: int) -> Tensor:
+    """Class in the task of every query, (n,)."""
+    return torch.arange(way, device=queries.device).repeat_interleave(queries.shape[1] // way)
+
+
+def _nothing_yet(queries: Tensor, base: BaseVotes | None, of_base: bool) -> tuple[Tensor, Tensor]:
+    shapes = (queries.shape if asked else (len(queries), 0) for asked in (not of_base, base is not None))
+    alone, joint = (torch.zeros(shape, dtype=torch.bool, device=queries.device) for shape in shapes)
+    return alone, joint
 
 
 @dataclass(frozen=True)

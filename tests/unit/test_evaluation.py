@@ -10,7 +10,7 @@ from fewshot.errors import ConfigError
 from fewshot.evaluation import ClassWeights, Evaluator, interval
 from fewshot.features import Features
 from fewshot.models.heads import pool_locations
-from fewshot.votes import BaseVotes, Tasks, Vectors, _image_by_image, _task_by_task
+from fewshot.votes import BaseVotes, Tasks, Vectors, _image_by_image, _task_by_task, right
 
 WAY, SHOT, QUERIES, TASKS, IMAGES, LOCATIONS, CHANNELS, BASE = 3, 2, 4, 7, 60, 4, 5, 6
 
@@ -54,8 +54,9 @@ def expected(world, support_kind, query_kind, scale, adapted=None):
 @pytest.mark.parametrize("query_kind", ["gap", "gmp", "dense"])
 def test_all_poolings_and_populations_equal_the_plain_loop(world, support_kind, query_kind, monkeypatch):
     features, episodes, labels, weights = world
-    monkeypatch.setattr("fewshot.evaluation._BLOCK_BYTES", dict.fromkeys(("pooled", "dense"), 4 * 4 * WAY * CHANNELS))
+    monkeypatch.setattr("fewshot.evaluation._BLOCK_BYTES", 4 * 4 * WAY * CHANNELS)
     monkeypatch.setattr("fewshot.votes._GATHER_BYTES", {"cpu": 3 * WAY * QUERIES * CHANNELS * 4})
+    monkeypatch.setattr("fewshot.votes._PRODUCT_BYTES", {"cpu": 2 * WAY * QUERIES * WAY * 4})
     monkeypatch.setattr("fewshot.votes._GROUP_BYTES", {"cpu": 5 * WAY * CHANNELS * 4})
     classes = ClassWeights(torch.from_numpy(weights), torch.from_numpy(labels))
     evaluator = Evaluator(features, torch.device("cpu"), classes)
@@ -97,19 +98,22 @@ def test_any_scale_is_safe(world, query_kind, scale):
         assert (wrong > 1e-4).sum() <= (1 if scale == 1000.0 else 0), population
 
 
-def test_task_by_task_equals_image_by_image(world):
-    """Both paths are right for single vectors, so they can be held against each other."""
-    features, episodes, labels, weights = world
-    vectors = Vectors.of(torch.from_numpy(features.values).mean(1, keepdim=True))
+@pytest.mark.parametrize("way", [WAY, 2 * LOCATIONS])
+def test_task_by_task_equals_image_by_image(world, way, monkeypatch):
+    features, _, labels, weights = world
+    generator = torch.Generator().manual_seed(0)
+    vectors = Vectors.of(torch.from_numpy(features.values))
     base = BaseVotes.of(vectors, torch.from_numpy(weights), torch.from_numpy(labels), 4.0)
-    prototypes = torch.randn(TASKS, WAY, CHANNELS, generator=torch.Generator().manual_seed(0))
-    tasks = Tasks(torch.nn.functional.normalize(prototypes, dim=-1))
-    query, others = (torch.from_numpy(features.index(rows)) for rows in (episodes.query, episodes.base))
-    for queries, of_base in ((query.flatten(1), False), (others, True)):
+    tasks = Tasks(torch.nn.functional.normalize(torch.randn(TASKS, way, CHANNELS, generator=generator), dim=-1))
+    queries = torch.randint(IMAGES, (TASKS, way * QUERIES), generator=generator)
+    for of_base in (False, True):
         one, other = (path(vectors, queries, tasks, 4.0, base, of_base) for path in (_task_by_task, _image_by_image))
         assert torch.equal(one.alone, other.alone)
         assert torch.equal(one.joint, other.joint)
         assert one.joint.any()
+    slower = "_image_by_image" if way >= LOCATIONS else "_task_by_task"
+    monkeypatch.setattr(f"fewshot.votes.{slower}", lambda *_: pytest.fail("the path that was measured to be slower"))
+    right(vectors, queries, tasks, 4.0)
 
 
 def test_equal_features_are_no_better_than_chance(world):
