@@ -27,7 +27,7 @@ from fewshot.config import ImplantingSettings
 from fewshot.data.store import Store
 from fewshot.episodes import Episodes
 from fewshot.errors import DataError
-from fewshot.files import atomic, read_record, write_record
+from fewshot.files import atomic, load_array, read_record, write_record
 from fewshot.methods import implanting
 from fewshot.models.network import Network
 from fewshot.plan import AdaptationJob
@@ -171,7 +171,7 @@ class _State:
         """Of the finished tasks in the array as it is; of nothing where the array is not what it should be."""
         digest = hashlib.sha256()
         try:
-            features = np.load(self._array, mmap_mode="r", allow_pickle=False)
+            features = load_array(self._array, mapped=True)
         except (OSError, ValueError, EOFError):
             return digest
         if features.shape == shape and features.dtype == np.float16:
@@ -237,7 +237,7 @@ def load_adapted(folder: Path, network_sha256: str, episodes: Episodes) -> npt.N
     if record["network_sha256"] != network_sha256 or record["episodes_hash"] != episodes.hash:
         raise DataError(f"{folder}: adapted for another network or other tasks; delete the folder and adapt again")
     try:
-        features: npt.NDArray[np.float16] = np.load(folder / "features.npy", mmap_mode="r", allow_pickle=False)
+        features: npt.NDArray[np.float16] = load_array(folder / "features.npy", mapped=True)
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{folder}: features damaged ({type(error).__name__}); delete the folder and adapt again") from None
     return features

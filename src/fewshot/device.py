@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import IO
 
 import torch
 
 from fewshot.errors import ConfigError
+from fewshot.provenance import gpus_in_sight
 
 logger = logging.getLogger(__name__)
+_claims: list[IO[str]] = []
+"""Open for as long as the process lives."""
 
 
 def select_device(choice: str, threads: int | None = None, *, tensor_float_32: bool = False) -> torch.device:
@@ -26,6 +35,8 @@ def select_device(choice: str, threads: int | None = None, *, tensor_float_32: b
     torch.set_flush_denormal(True)
     if threads is not None:
         torch.set_num_threads(threads)
+    if choice != "cpu":
+        claim_gpu()
     if choice == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device: cuda is asked for, but torch finds no CUDA device; set `device: auto` or `device: cpu`")
     device = torch.device("cuda" if choice != "cpu" and torch.cuda.is_available() else "cpu")
@@ -37,3 +48,35 @@ def select_device(choice: str, threads: int | None = None, *, tensor_float_32: b
     else:
         logger.info("device: CPU, %d threads (asked for: %s)", torch.get_num_threads(), choice)
     return device
+
+
+def claim_gpu(folder: Path | None = None) -> None:
+    """Keep one of several visible GPUs for this process: Snakemake and a shell count devices, but do not hand them out.
+
+    To be called before CUDA is first asked for anything. Each device has a lock file; the lock ends with the process. Where all
+    are taken, as when more jobs were started than there are devices, the first is shared, and the log says so.
+
+    Args:
+        folder: of the lock files; None: one of this user in the machine's temporary folder.
+    """
+    names = gpus_in_sight()
+    if len(names) > 1:
+        place = folder or Path(tempfile.gettempdir()) / f"fewshot-gpus-{os.getuid()}"
+        place.mkdir(mode=0o700, exist_ok=True)
+        taken = next((name for name in names if _claimed(place / re.sub(r"\W", "_", name))), None)
+        if taken is None:
+            logger.warning("all of the GPUs %s are in use by jobs of yours; sharing the first", ", ".join(names))
+        os.environ["CUDA_VISIBLE_DEVICES"] = taken or names[0]
+    if names:
+        logger.info("GPU of this job: %s", os.environ.get("CUDA_VISIBLE_DEVICES", names[0]))
+
+
+def _claimed(path: Path) -> bool:
+    lock = path.open("a")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        return False
+    _claims.append(lock)
+    return True

@@ -181,11 +181,15 @@ def load(path: Path, store: Store | None = None) -> Episodes:
     """
     try:
         with np.load(path, allow_pickle=False) as file:
+            if any(member.compress_type != zipfile.ZIP_STORED for member in file.zip.infolist()):
+                raise ValueError("compressed")  # `save` stores; what is packed could unpack to any size
             meta = json.loads(file["meta"].tobytes())
             support, query, base = (file[name].astype(np.int64) for name in ("support", "query", "base"))
+        if not {"hash", "data_hash"} <= set(meta):
+            raise ValueError("incomplete")
     except FileNotFoundError:
         raise DataError(f"{path}: no such episode file; draw it first") from None
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # the heads of arrays go through Python's own parser, which can raise nearly anything
         raise DataError(f"{path}: not a readable episode file ({type(error).__name__}); delete it and draw it again") from None
     digest = hashlib.sha256()
     for array in (support, query, base):

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from fewshot.data.store import Rows, Store
 from fewshot.errors import DataError
-from fewshot.files import read_record, save_array, write_record
+from fewshot.files import load_array, read_record, save_array, write_record
 from fewshot.models.heads import locations
 from fewshot.models.network import Network
 
@@ -103,8 +103,8 @@ def load(folder: Path, network_sha256: str | None = None) -> Features:
     if network_sha256 is not None and meta["network_sha256"] != network_sha256:
         raise DataError(f"{folder}: features of another network; delete the folder and extract again")
     try:
-        values = np.load(folder / "features.npy", mmap_mode="r", allow_pickle=False)
-        rows = np.load(folder / "rows.npy", allow_pickle=False)
+        values = load_array(folder / "features.npy", mapped=True)
+        rows = load_array(folder / "rows.npy")
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{folder}: features damaged ({type(error).__name__}); delete the folder and extract again") from None
     if values.ndim != 3 or len(values) != len(rows) or len(rows) != meta["images"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -31,7 +32,7 @@ def scratch_folder(out: Path) -> Iterator[Path]:
     What a killed process left there is removed by the next one: a lock tells it from a folder that is still in use.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    for left in out.parent.glob(f".{out.name}.*.partial"):
+    for left in out.parent.glob(f".{glob.escape(out.name)}.*.partial"):
         with contextlib.suppress(OSError), (left / _LOCK).open() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(left, ignore_errors=True)
@@ -105,9 +106,15 @@ def file_hash(path: Path) -> str:
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` to write to; it takes the final name only when the block ends without error."""
+    """A temporary name beside `path` to write to; it takes the final name only when the block ends without error.
+
+    What a killed process left there is removed by the next one.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):  # by a process that was killed
+        if not _alive(left.name.split(".")[-2]):
+            left.unlink(missing_ok=True)
     try:
         yield temporary
         with temporary.open("rb") as file:  # the bytes are on the disk before the name is
@@ -115,6 +122,16 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _alive(process: str) -> bool:
+    try:
+        os.kill(int(process), 0)
+    except (ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -150,6 +167,24 @@ def save_array(path: Path, array: npt.NDArray[Any]) -> None:
         file.write(values.reshape(-1).view(np.uint8).data)
 
 
+def load_array(path: Path, *, mapped: bool = False) -> npt.NDArray[Any]:
+    """Read a .npy file, without pickles; `mapped`: read-only, from the disk as it is needed.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is no such file. Its head goes through Python's own parser, which can raise nearly anything.
+    """
+    import numpy as np
+
+    try:
+        array: npt.NDArray[Any] = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise ValueError(f"not an array ({type(error).__name__})") from None
+    return array
+
+
 # --- records ----------------------------------------------------------------------------------------------------------
 
 
@@ -180,7 +215,7 @@ def read_record(path: Path, files: Sequence[str] = (), cure: str = "delete it an
     seal = record.pop(_SEAL, None)
     if seal is None:
         raise DataError(f"{path}: has no seal, so it is damaged or of an earlier version; {cure}")
-    if seal != _sealed(record):
+    if seal != _sealed(record) or not isinstance(record.get("files"), dict):
         raise DataError(f"{path}: damaged or edited (its seal does not fit); {cure}")
     for name in files:
         file = path.parent / name

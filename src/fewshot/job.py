@@ -27,6 +27,14 @@ _SURROUNDINGS = {
 """Errors of the machine that a user can mend, and the cure."""
 
 
+_MEMORY = "run fewer jobs at a time, give this one more memory (mem_mb in profiles/), or lower the batch size"
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Python's, numpy's and CUDA's own errors, and what torch says of the CPU's memory."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error)
+
+
 class _Tee:
     """Writes to two streams; progress bars reach the log file and the terminal alike.
 
@@ -64,6 +72,12 @@ def user_errors() -> Iterator[None]:
             raise
         where = error.filename or f"a file under {Path.cwd()}"
         print(f"error: {where}: {error.strerror}; {_SURROUNDINGS[error.errno]}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(1) from None
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        what = " ".join(str(error).split()) or "an allocation failed"
+        print(f"error: out of memory ({what[:200]}); {_MEMORY}", file=sys.stderr)  # noqa: T201
         raise SystemExit(1) from None
 
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from fewshot.episodes import Episodes
 from fewshot.errors import DataError
-from fewshot.files import read_record
+from fewshot.files import load_array, read_record
 
 FILE = "predictions.npy"
 CLASS_MEAN = "_class_mean"
@@ -37,7 +37,7 @@ def load(folder: Path, network_sha256: str, episodes: Episodes) -> npt.NDArray[n
     record = read_record(folder / "adapt.json", [FILE], "delete the folder and extend the classifier again")
     if record["network_sha256"] != network_sha256 or record["episodes_hash"] != episodes.hash:
         raise DataError(f"{folder}: made for another network or other tasks; delete the folder and extend the classifier again")
-    values: npt.NDArray[np.int32] = np.load(folder / FILE, mmap_mode="r", allow_pickle=False)
+    values: npt.NDArray[np.int32] = load_array(folder / FILE, mapped=True)
     return values
 
 

@@ -69,9 +69,14 @@ def device_words(device: torch.device | str) -> str:
     return f"CPU ({_processor()}, {os.cpu_count() or 1} cores)"
 
 
-def nvidia_in_sight() -> bool:
-    """Whether this machine shows an NVIDIA device, told without PyTorch; for planning, not for choosing a device."""
-    return any(Path("/dev").glob("nvidia[0-9]*"))
+def gpus_in_sight() -> tuple[str, ...]:
+    """The CUDA devices that this process may use, as CUDA_VISIBLE_DEVICES names them; told without PyTorch, from that variable
+    or else from the machine's devices."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        names = (name.strip() for name in named.split(","))
+        return tuple(name for name in names if name not in ("", "-1", "NoDevFiles"))
+    return tuple(str(number) for number, _ in enumerate(Path("/dev").glob("nvidia[0-9]*")))
 
 
 def _processor() -> str:

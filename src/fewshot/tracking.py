@@ -11,9 +11,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from fewshot.config import content_hash
@@ -30,6 +31,7 @@ DEFAULT_URI = "sqlite:///mlflow.db"
 CONTENT = "fewshot.content"
 """Tag: hash of the files, parameters and metrics that the MLflow run mirrors."""
 T = TypeVar("T")
+P = ParamSpec("P")
 
 logger = logging.getLogger(__name__)
 
@@ -60,9 +62,29 @@ def tracked_path(plan: Plan, job: NetworkJob) -> Path:
     return plan.results / "tracking" / job.name / f"seed{job.seed}.json"
 
 
+def _in_one_line(function: Callable[P, T]) -> Callable[P, T]:
+    """What MLflow, its server or its database refuses is a user's to mend, and is told without passwords."""
+
+    @wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> T:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return function(*args, **kwargs)
+        except MlflowException as error:
+            words = " ".join(str(error).split()).replace(tracking_uri(), public_uri())
+            for secret in (urlsplit(tracking_uri()).password, os.environ.get("MLFLOW_TRACKING_PASSWORD")):
+                words = words.replace(secret, "...") if secret else words
+            cure = "see MLFLOW_TRACKING_URI, and run `snakemake track_all` when it answers"
+            raise DataError(f"MLflow at {public_uri()}: {words[:400]}; {cure}") from None
+
+    return checked
+
+
 # --- the two jobs ----------------------------------------------------------------------------------------------------
 
 
+@_in_one_line
 def init(plan: Plan) -> str:
     """Make the database with its tables, the experiment and the parent of the run, in one place before anyone writes.
 
@@ -88,6 +110,7 @@ def init(plan: Plan) -> str:
     return run_id
 
 
+@_in_one_line
 def track(plan: Plan, network: NetworkJob) -> dict[str, str]:
     """Write the training, adaptations and evaluated settings of one network into MLflow, or update what is there.
 
@@ -95,7 +118,7 @@ def track(plan: Plan, network: NetworkJob) -> dict[str, str]:
         Job -> MLflow run id; `tracked_path(plan, network)` holds it too.
 
     Raises:
-        DataError: a file of the network is missing or is not what it should be.
+        DataError: a file of the network is missing or is not what it should be, or MLflow does not answer.
     """
     client = _client()
     parent_id = init(plan) if not flag_path(plan).exists() else str(read_json(flag_path(plan))["parent"])
@@ -116,16 +139,14 @@ def track(plan: Plan, network: NetworkJob) -> dict[str, str]:
 
 
 def _client() -> MlflowClient:
-    """A client of the tracking URI; makes the database and the experiment where they are missing."""
+    """A client of the tracking URI; makes the experiment where it is missing."""
+    # A server that is down: seconds, not MLflow's minutes; `snakemake track_all` catches up with it.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
 
     client = MlflowClient(tracking_uri=tracking_uri())
-    try:
-        if client.get_experiment_by_name(EXPERIMENT) is None:
-            client.create_experiment(EXPERIMENT)
-    except MlflowException as error:
-        raise DataError(f"MLflow at {public_uri()}: {' '.join(str(error).split())}; see MLFLOW_TRACKING_URI") from None
+    if client.get_experiment_by_name(EXPERIMENT) is None:
+        client.create_experiment(EXPERIMENT)
     return client
 
 

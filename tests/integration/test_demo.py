@@ -4,85 +4,19 @@ One `dvc repro` makes everything; the tests look at what it left, and at what a 
 """
 
 import json
-import os
 import re
-import shutil
 import sqlite3
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
 
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
 
 
-class Project:
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def call(self, *command: str, ok: bool = True) -> str:
-        environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
-        environment |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}", "DVC_NO_ANALYTICS": "1"}
-        environment["PYTHONPATH"] = str(self.folder / "src")
-        done = subprocess.run(
-            command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=900, check=False
-        )
-        assert (done.returncode == 0) == ok, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-8000:]}"
-        return done.stdout + done.stderr
-
-    def planned(self) -> dict[str, int]:
-        """Jobs a rule that Snakemake would run now."""
-        text = self.call("snakemake", "--cores", "2", "--dry-run", "--quiet", "host")
-        if "Job stats:" not in text:
-            assert "Nothing to be done" in text
-            return {}
-        table = text[text.index("Job stats:") :].split("\n\n", maxsplit=1)[0]
-        counts = {name: int(count) for name, count in re.findall(r"^(\w+)\s+(\d+)$", table, re.MULTILINE)}
-        assert counts.pop("total") == sum(counts.values()) > 0
-        return {rule: count for rule, count in counts.items() if rule != "all"}
-
-    @contextmanager
-    def edited(self, name: str, change: Callable[[str], str]) -> Iterator[None]:
-        """A file changed, and changed back at the end."""
-        path = self.folder / name
-        old = path.read_text()
-        assert change(old) != old
-        path.write_text(change(old))
-        try:
-            yield
-        finally:
-            path.write_text(old)
-
-    def read(self, name: str) -> str:
-        return (self.folder / name).read_text()
-
-
-def copy_project(folder: Path) -> Project:
-    """The files of the project, those not yet committed included, with the run of seconds for its default."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    for name in sorted(listed.stdout.splitlines()):
-        if not (ROOT / name).is_file():  # deleted, and not yet committed
-            continue
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / name, folder / name)
-    config = yaml.safe_load((ROOT / "tests/integration/tiny.yaml").read_text()) | {"run": "demo"}
-    (folder / "config/config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    return Project(folder)
-
-
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
+def project(copy_project, tmp_path_factory):
     project = copy_project(tmp_path_factory.mktemp("project"))
-    project.call("git", "init", "--quiet")
-    project.call("git", "add", "--all")
-    project.call("git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "--quiet", "--message", "copy")
+    project.commit()
     project.call("dvc", "repro")
     return project
 
@@ -192,7 +126,7 @@ def test_a_docstring_is_no_change(project):
         assert project.planned() == {}
 
 
-def test_the_same_seed_gives_the_same_summary_byte_for_byte(project, tmp_path):
+def test_the_same_seed_gives_the_same_summary_byte_for_byte(project, copy_project, tmp_path):
     again = copy_project(tmp_path)
     # As many cores as dvc.yaml gives: trainings share them, and another number of threads rounds otherwise.
     again.call("snakemake", "--cores", "all", "results_only")

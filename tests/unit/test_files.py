@@ -1,6 +1,7 @@
 import json
-import multiprocessing
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -111,22 +112,23 @@ def test_sealed_bytes(tmp_path):
             read_sealed(tmp_path / "a")
 
 
-def _hold(out, ready, go):
-    with only_one(out):
-        ready.set()
-        go.wait(30)
+HOLD = """
+import sys
+from pathlib import Path
+from fewshot.files import only_one
+with only_one(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 
 def test_two_processes_do_not_work_on_one_output(tmp_path):
-    context = multiprocessing.get_context("fork")
-    ready, go = context.Event(), context.Event()
-    other = context.Process(target=_hold, args=(tmp_path / "out", ready, go))
-    other.start()
-    assert ready.wait(30)
+    other = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "out")], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert other.stdout.readline() == b"held\n"
     with pytest.raises(DataError, match=r"out: another process is working on it"), only_one(tmp_path / "out"):
         pass
     other.kill()  # the lock goes with the process
-    other.join()
+    other.communicate()
     with only_one(tmp_path / "out"), only_one(tmp_path / "another"):
         assert len(list(tmp_path.iterdir())) == 2
     assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,7 @@ from snakemake.exceptions import WorkflowError
 from fewshot import config as run_config
 from fewshot.errors import ConfigError
 from fewshot.plan import Plan
-from fewshot.provenance import ROOT, nvidia_in_sight, source_hash
+from fewshot.provenance import ROOT, gpus_in_sight, source_hash
 from fewshot.tracking import flag_path, public_uri, tracked_path
 from fewshot.transfer import is_taken
 
@@ -409,5 +409,5 @@ def growing(amount):
 def gpus(wildcards):
     """1 for what may run on CUDA. Jobs that stay on a machine without such a device run side by side instead."""
     device = PLAN.config.device
-    stays_without = workflow.local_exec and not nvidia_in_sight()
+    stays_without = workflow.local_exec and not gpus_in_sight()
     return 0 if device == "cpu" or (device == "auto" and stays_without) else 1

@@ -230,6 +230,10 @@ def parse(data: Mapping[str, Any]) -> RunConfig:
         raise ConfigError("config: " + "; ".join(lines)) from None
 
 
+MOST_CHARACTERS, MOST_VALUES = 1_000_000, 50_000
+"""Of a run file: far beyond any real one."""
+
+
 def load(path: Path) -> RunConfig:
     """Read a run's YAML file, and the files that it extends.
 
@@ -274,16 +278,40 @@ def _extended(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
 
 def _mapping(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(path.read_text())
+        text = path.read_text(encoding="utf-8")
+        if len(text) > MOST_CHARACTERS:
+            raise ConfigError(f"{path}: longer than {MOST_CHARACTERS:,} characters, which no run file is")
+        data = yaml.safe_load(text)
+        _count(data, path)
     except (FileNotFoundError, IsADirectoryError):
         if above:
             raise ConfigError(f"{above[-1]}: extends {path}, which is no file; name one beside it") from None
         raise ConfigError(f"{path}: no such config file; config/runs/ holds the known runs") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (
+        yaml.YAMLError,
+        ValueError,
+        TypeError,
+        OverflowError,
+        RecursionError,
+    ) as error:  # a date, a number
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: a config file is a mapping of keys to values")
     return data
+
+
+def _count(data: object, path: Path) -> None:
+    """Refuse what aliases of aliases blow up, before anything walks through it."""
+    left, waiting = MOST_VALUES, [data]
+    while waiting:
+        value = waiting.pop()
+        left -= 1
+        if left < 0:
+            raise ConfigError(f"{path}: more than {MOST_VALUES:,} values, which no run file has; are there aliases of aliases?")
+        if isinstance(value, dict):
+            waiting.extend((*value, *value.values()))
+        elif isinstance(value, list | tuple | set):
+            waiting.extend(value)
 
 
 def schema() -> str:

@@ -25,7 +25,7 @@ import pandas as pd
 
 from fewshot import __version__
 from fewshot.errors import DataError
-from fewshot.files import read_record, replacing_folder, write_record
+from fewshot.files import load_array, read_record, replacing_folder, write_record
 
 FORMAT = 1
 TABLES = ("labels.npy", "classes.csv", "images.csv")
@@ -119,9 +119,9 @@ def open_store(path: Path, *, images: bool = True) -> Store:
             raise DataError(f"{file}: store format {meta['format']}, this version reads {FORMAT}; {cure}")
         size, _ = int(meta["image_size"]), (str(meta["data_hash"]), [float(v) for v in (*meta["mean"], *meta["std"])])
         file = path / "images.npy"
-        pixels = np.load(file, mmap_mode="r", allow_pickle=False)
+        pixels = load_array(file, mapped=True)
         file = path / "labels.npy"
-        labels = np.load(file, allow_pickle=False)
+        labels = load_array(file)
         file = path / "classes.csv"
         classes = pd.read_csv(file, dtype={"name": str, "part": str}, keep_default_na=False)
         counts, parts, ids = (classes[column].to_numpy() for column in ("images", "part", "label"))

@@ -1,8 +1,10 @@
+import contextlib
 import datetime
 import io
 import os
 import pickle
 import struct
+import tracemalloc
 from collections import OrderedDict
 from typing import ClassVar
 
@@ -101,3 +103,42 @@ def test_codecs_encode_serves_latin1_only():
 def test_damage_is_one_line(data):
     with pytest.raises(DataError, match=r"^some\.pkl: not a whole pickle [^\n]*$"):
         load(data)
+
+
+def test_what_a_number_in_a_pickle_asks_for_is_never_set_aside():
+    """A reader in C would take gigabytes for each of these."""
+    huge = struct.pack("<Q", 2**40)
+    for data in (
+        b"\x80\x05\x96" + huge + b"x.",  # a bytearray
+        b"\x80\x04\x8e" + huge + b"x.",  # bytes
+        b"\x80\x04Nr\xff\xff\xff\x7f.",  # a place in the memo
+        b"\x80\x04\x95" + huge + b"N.",  # a frame
+        pickle.dumps(_Payload(bytes, 2**40)),
+        pickle.dumps(_Payload(bytearray, 2**40)),
+        pickle.dumps(_Payload(np.ndarray, (2**40,))),
+        pickle.dumps(_Payload(np.dtype, "V1000000000")),
+    ):
+        tracemalloc.start()
+        with contextlib.suppress(DataError):
+            load(data)
+        assert tracemalloc.get_traced_memory()[1] < 2**20, data
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("value", [np.array([{}]), np.zeros(2, [("a", "u1"), ("b", "f4")]), np.array(["2020"], "M8[Y]")])
+def test_arrays_of_anything_but_plain_values_are_refused(value):
+    for protocol in (2, 4):
+        with pytest.raises(DataError):
+            load(pickle.dumps(value, protocol=protocol))
+
+
+@pytest.mark.parametrize(
+    "value", [np.arange(4, dtype=">i4"), np.array([b"ab", b"c"]), np.array(["ä", "bc"]), np.ones((2, 3), order="F")]
+)
+def test_byte_order_text_and_layout_are_as_in_the_pickle(value):
+    for protocol in (2, 4, 5):
+        data = pickle.dumps({"a": value, "again": value}, protocol=protocol)
+        found, wanted = load(data), pickle.loads(data)
+        np.testing.assert_array_equal(found["a"], value)
+        assert found["a"].dtype == wanted["a"].dtype
+        assert found["again"] is found["a"]

@@ -1,0 +1,193 @@
+"""What the integration tests share: copies of the project on a run of seconds, and quick starts of its commands."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+
+
+class Project:
+    """A copy of the project in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
+        self.environment |= {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1",
+            "PYTHONPATH": str(folder / "src"),
+        }  # fmt: skip
+
+    def call(self, *command: str, ok: bool = True, **environment: str) -> str:
+        """What a command says; `ok`: it must succeed, otherwise fail."""
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment | environment,
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
+        )
+        assert (done.returncode == 0) == ok, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-8000:]}"
+        return done.stdout + done.stderr
+
+    def start(self, *command: str, **environment: str) -> subprocess.Popen[str]:
+        """A command in a process group of its own, its words in `<folder>/started.log`."""
+        with (self.folder / "started.log").open("a") as log:
+            return subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env=self.environment | environment,
+                stdout=log,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+            )
+
+    def planned(self, *arguments: str) -> dict[str, int]:
+        """Jobs a rule that Snakemake would run now."""
+        text = self.call("snakemake", "--cores", "2", "--dry-run", "--quiet", "host", *arguments)
+        if "Job stats:" not in text:
+            assert "Nothing to be done" in text
+            return {}
+        table = text[text.index("Job stats:") :].split("\n\n", maxsplit=1)[0]
+        counts = {name: int(count) for name, count in re.findall(r"^(\w+)\s+(\d+)$", table, re.MULTILINE)}
+        assert counts.pop("total") == sum(counts.values()) > 0
+        return {rule: count for rule, count in counts.items() if rule != "all"}
+
+    @contextmanager
+    def edited(self, name: str, change: Callable[[str], str]) -> Iterator[None]:
+        """A file changed, and changed back at the end."""
+        path = self.folder / name
+        old = path.read_text()
+        assert change(old) != old
+        path.write_text(change(old))
+        try:
+            yield
+        finally:
+            path.write_text(old)
+
+    def read(self, name: str) -> str:
+        return (self.folder / name).read_text()
+
+    def commit(self) -> None:
+        """A repository of its own with everything in it."""
+        self.call("git", "init", "--quiet")
+        self.call("git", "add", "--all")
+        self.call("git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "--quiet", "--message", "copy")
+
+
+@pytest.fixture(scope="session")
+def tiny() -> dict:
+    """The run of seconds, as read from tiny.yaml."""
+    return yaml.safe_load((ROOT / "tests/integration/tiny.yaml").read_text())
+
+
+@pytest.fixture(scope="session")
+def copy_project(tiny) -> Callable[..., Project]:
+    """The files of the project, those not yet committed included, with the run of seconds for its default."""
+
+    def copy(folder: Path, **changes) -> Project:
+        command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        for name in sorted(listed.stdout.splitlines()):
+            if not (ROOT / name).is_file():  # deleted, and not yet committed
+                continue
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+        (folder / "config/config.yaml").write_text(yaml.safe_dump(tiny | {"run": "demo"} | changes, sort_keys=False))
+        return Project(folder)
+
+    return copy
+
+
+class Command:
+    """A `fewshot` command that is running, or has ended."""
+
+    def __init__(self, server: subprocess.Popen[str], log: Path) -> None:
+        self.log, self.started, self.status, self.seconds = log, time.monotonic(), None, 0.0
+        self.pid = int(server.stdout.readline())
+        self._waiter = threading.Thread(target=self._wait, args=(server,), daemon=True)
+        self._waiter.start()
+
+    def _wait(self, server: subprocess.Popen[str]) -> None:
+        self.status = int(server.stdout.readline())
+        self.seconds = time.monotonic() - self.started
+
+    def wait(self, seconds: float = 300) -> "Command":
+        self._waiter.join(seconds)
+        assert self.status is not None, f"still running after {seconds} s"
+        return self
+
+    @property
+    def running(self) -> bool:
+        return self.status is None
+
+    def kill(self) -> "Command":
+        """SIGKILL, to the command and its workers."""
+        with suppress(ProcessLookupError):  # it has just ended
+            os.killpg(self.pid, signal.SIGKILL)
+        return self.wait()
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")
+
+
+class Starter:
+    """Starts `fewshot` commands quickly, one at a time."""
+
+    def __init__(self, *preloaded: str) -> None:
+        environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"} | {"OMP_NUM_THREADS": "1"}
+        command = [sys.executable, str(ROOT / "tests/integration/starter.py"), *preloaded]
+        self.server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        assert self.server.stdout.readline() == "ready\n"
+
+    def start(self, folder: Path, *arguments: str, log: Path | None = None) -> Command:
+        log = log or folder.parent / f"{folder.name}.log"
+        log.unlink(missing_ok=True)
+        request = {"folder": str(folder), "arguments": arguments, "log": str(log)}
+        self.server.stdin.write(json.dumps(request) + "\n")
+        self.server.stdin.flush()
+        return Command(self.server, log)
+
+    def run(self, folder: Path, *arguments: str) -> Command:
+        return self.start(folder, *arguments).wait()
+
+    def close(self) -> None:
+        self.server.stdin.close()
+        self.server.wait(30)
+
+
+@pytest.fixture(scope="module")
+def new_starter() -> Iterator[Callable[..., Starter]]:
+    """Make a starter that has imported some modules; it ends with the test module."""
+    made: list[Starter] = []
+
+    def make(*preloaded: str) -> Starter:
+        made.append(Starter(*preloaded))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture(scope="module")
+def starter(new_starter) -> Starter:
+    """For every command of `fewshot`."""
+    fewshot = ("task_results", "features", "training", "data.prepare", "data.sources.glyphs", "report.assembly", "report.plots")
+    return new_starter(*(f"fewshot.{name}" for name in fewshot), "seaborn", "torch._dynamo")
