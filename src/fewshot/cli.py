@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 import yaml
@@ -165,6 +165,27 @@ def run(config: Config, threads: Threads = None) -> None:
     for arrow in (train, extract, adapt, evaluate):
         arrow(config, threads=threads)
     assemble(config)
+
+
+@app.command()
+def classify(
+    model: Annotated[Path, typer.Option(help="A network's folder, or its archive as `fewshot pack` writes it.")],
+    support: Annotated[Path, typer.Option(help="Folder with a sub-folder of images for each class.")],
+    query: Annotated[Path, typer.Option(help="Folder of images to classify.")],
+    out: Annotated[Path, typer.Option(help="Folder for predictions.csv and index.html.")] = Path("classified"),
+    implant: Annotated[bool, typer.Option("--implant", help="Train implants on the support images (two a class).")] = False,
+    scale: Annotated[float | None, typer.Option(help="Scale of the cosines (default: the network's own).", min=0.01)] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse what is no image, in place of skipping it.")] = False,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")] = "auto",
+) -> None:
+    """Classify your own images among classes of which a few examples are given."""
+    logging.basicConfig(level=logging.WARNING, force=True)
+    with user_errors():
+        found = stages.classify(model, support, query, out, implant=implant, scale=scale, strict=strict, device=device)
+        for name, why in found.skipped:
+            typer.echo(f"skipped: {name} ({why})", err=True)
+        said = f"{len(found.queries)} images, {len(found.classes)} classes"
+        typer.echo(f"{said}: {out / 'predictions.csv'}, {out / 'index.html'}")
 
 
 @app.command()

@@ -14,6 +14,7 @@ from fewshot.files import only_one
 from fewshot.plan import AdaptationJob, EpisodeJob, EvaluationJob, NetworkJob, Plan
 
 if TYPE_CHECKING:
+    from fewshot.classification import Answer
     from fewshot.data.store import Rows
 
 
@@ -176,3 +177,18 @@ def write_report(plan: Plan) -> None:
     from fewshot.report import page
 
     page.write_report(plan)
+
+
+def classify(
+    model: Path, support: Path, query: Path, out: Path, *, implant: bool = False, scale: float | None = None,
+    strict: bool = False, device: str = "auto",
+) -> Answer:  # fmt: skip
+    """A trained network, some images of new classes and images to classify -> predictions.csv and a page to look at."""
+    from fewshot.classification import classify as answer
+    from fewshot.config import ImplantingSettings
+    from fewshot.report.answer_page import write_answer
+
+    settings = ImplantingSettings(method="implanting") if implant else None
+    found = answer(model, support, query, implant=settings, scale=scale, strict=strict, device=device)
+    write_answer(found, out)
+    return found

@@ -7,10 +7,12 @@ again cheaply: the trained networks, the accuracy of every task, and the records
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import shutil
 import tarfile
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ logger = logging.getLogger(__name__)
 CONFIG = "run.json"
 MARK = "taken.json"
 """In an evaluation's folder: it was made on another machine, for the settings whose hash it holds."""
+NETWORK_FILES = ("model.safetensors", "model.json", "metrics.jsonl")
 LARGEST = 256 << 20
 """Bytes of one file in an archive, at most."""
 
@@ -94,6 +97,33 @@ def take(archives: Iterable[Path], root: Path = Path()) -> Plan:
     return plan
 
 
+@contextlib.contextmanager
+def network_folder(model: Path) -> Iterator[Path]:
+    """The folder of a trained network: `model` itself, or for a time the content of an archive of `pack`.
+
+    Raises:
+        DataError: there is nothing at `model`, or it is no archive of one network.
+    """
+    if model.is_dir():
+        yield model
+        return
+    if not model.exists():
+        raise DataError(f"{model}: no such model; name a network's folder (with model.json) or an archive of `fewshot pack`")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        try:
+            with tarfile.open(model, "r:gz") as archive:
+                for member in archive:
+                    name = Path(member.name).name
+                    if name in NETWORK_FILES and member.isreg() and member.size <= LARGEST:
+                        archive.extract(member.replace(name=name), folder, filter="data")
+        except (tarfile.TarError, EOFError, OSError, ValueError) as error:
+            raise DataError(f"{model}: damaged, or not an archive of `fewshot pack` ({type(error).__name__})") from None
+        if not (folder / NETWORK_FILES[1]).exists():
+            raise DataError(f"{model}: holds no network; take an archive network-<name>-seed<k>.tar.gz of `fewshot pack`")
+        yield folder
+
+
 def is_taken(plan: Plan, job: EvaluationJob) -> bool:
     """Whether the results of a job came from another machine and are of the present settings."""
     mark = plan.evaluation_dir(job) / MARK
@@ -106,7 +136,7 @@ def settings_hash(plan: Plan, job: EvaluationJob) -> str:
 
 
 def _network_files(plan: Plan, job: NetworkJob) -> list[Path]:
-    return [plan.network_dir(job) / name for name in ("model.safetensors", "model.json", "metrics.jsonl")]
+    return [plan.network_dir(job) / name for name in NETWORK_FILES]
 
 
 def _result_files(plan: Plan) -> Iterator[Path]:

@@ -116,6 +116,11 @@ def classification_loss(logits: Tensor, labels: Tensor, label_smoothing: float =
     return F.cross_entropy(logits.flatten(0, 1), targets, label_smoothing=label_smoothing)
 
 
+def probabilities(logits: Tensor) -> Tensor:
+    """(B, k, c) -> (B, c): softmax, averaged over locations (eq. 14; for k = 1 eq. 13)."""
+    return logits.softmax(dim=-1).mean(dim=1)
+
+
 def predict(logits: Tensor) -> Tensor:
-    """(B, k, c) -> (B,): the class of the greatest probability, averaged over locations (eq. 14)."""
-    return logits.softmax(dim=-1).mean(dim=1).argmax(dim=-1)
+    """(B, k, c) -> (B,): the class of the greatest probability."""
+    return probabilities(logits).argmax(dim=-1)

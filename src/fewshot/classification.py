@@ -1,0 +1,185 @@
+"""One's own images: queries among classes that a few support images stand for, by a trained network.
+
+The same prototypes, poolings and implants as in the evaluation (paper 000, eq. 1, 11-14), on one task that has no truth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch import Tensor
+
+from fewshot import features
+from fewshot.checkpoint import load_network
+from fewshot.config import ImplantingSettings
+from fewshot.data.loose import class_folders, decoded, listed, named
+from fewshot.device import select_device
+from fewshot.errors import ConfigError, DataError
+from fewshot.methods import implanting
+from fewshot.methods.prototypical import distances, prototypes
+from fewshot.models.heads import PoolingKind, pool_locations, probabilities, scaled_cosine
+from fewshot.models.network import Network
+from fewshot.report.papers import usual_pooling
+from fewshot.transfer import network_folder
+
+SCALE = 10.0
+"""Scale of the cosines of networks that learned none (a linear classifier): the initial one of stage 1."""
+NEAREST = 3
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the network says of Q queries among c classes that S support images stand for.
+
+    Attributes:
+        classes: names of the sub-folders.
+        support, queries: the image files.
+        labels: int64 (S,), class of each support image.
+        probabilities: (Q, c), they add up to 1.
+        maps: (Q, h, w), the predicted class's probability at every location; none for features without locations.
+        nearest: int64 (Q, n), the support images nearest to each query, nearest first.
+        skipped: what is not an image, with the reason.
+        table: one row a query: file, prediction, probability, nearest (file), and `P(<class>)` of every class.
+        how: the method in words.
+    """
+
+    classes: list[str]
+    support: list[Path]
+    queries: list[Path]
+    labels: npt.NDArray[np.int64]
+    probabilities: npt.NDArray[np.float32]
+    maps: npt.NDArray[np.float32] | None
+    nearest: npt.NDArray[np.int64]
+    skipped: list[tuple[str, str]]
+    table: pd.DataFrame
+    how: str
+
+
+def classify(
+    model: str | Path,
+    support: str | Path,
+    query: str | Path,
+    *,
+    implant: ImplantingSettings | None = None,
+    scale: float | None = None,
+    strict: bool = False,
+    device: str = "auto",
+) -> Answer:
+    """Classify the images under `query` among the classes whose images lie in the sub-folders of `support`.
+
+    Args:
+        model: a network's folder, or its archive as `fewshot pack` writes it.
+        support: one sub-folder a class; one image is enough, two or more for implants.
+        query: images, in folders or not.
+        implant: train implants on the support images with these settings. They are trained on as many images of each class as
+            the smallest class has; prototypes are made of all.
+        scale: tau of the cosines; none: the network's own.
+        strict: refuse files that are not images, which are else skipped and listed.
+        device: auto, cpu or cuda.
+
+    Raises:
+        DataError: a folder, an image or the network is missing or unfit.
+        ConfigError: implants on another backbone than ResNet-12, or with one image a class; no such device.
+    """
+    place = select_device(device)
+    with network_folder(Path(model)) as folder:
+        network, info = load_network(folder, place)
+    size = int(info["image_size"])
+    files: list[Path] = []
+    pictures: list[npt.NDArray[np.uint8]] = []
+    counts: list[int] = []
+    skipped: list[tuple[Path, str]] = []
+    classes = class_folders(Path(support))
+    for one in classes:
+        good, images, others = decoded(listed(one), size, strict)
+        if not good:
+            raise DataError(f"{one}: no image in this class folder; add one or remove the folder")
+        files += good
+        pictures.append(images)
+        counts.append(len(good))
+        skipped += others
+    queries, images, others = decoded(listed(Path(query)), size, strict)
+    if not queries:
+        raise DataError(f"{query}: no image among its files; name a folder of images to classify")
+    skipped += others
+    everything = np.concatenate([*pictures, images])
+    labels = np.repeat(np.arange(len(classes)), counts)
+    if implant is None:
+        values = features.compute(network, everything, progress=False).to(place)
+    else:
+        values = _with_implants(network, everything, counts, implant)
+    found = _judge(network, values, labels, scale)
+    names = [one.name for one in classes]
+    order = found.probabilities.argmax(1)
+    table = pd.DataFrame(
+        {
+            "file": named(queries, Path(query)),
+            "prediction": [names[i] for i in order],
+            "probability": found.probabilities.max(1),
+            "nearest": [files[i].relative_to(support).as_posix() for i in found.nearest[:, 0]],
+            **{f"P({name})": found.probabilities[:, i] for i, name in enumerate(names)},
+        }
+    )
+    said = [(path.as_posix(), reason) for path, reason in skipped]
+    how = f"{usual_pooling(network.settings)} pooling of support / queries" + ("" if implant is None else ", implants")
+    return Answer(
+        names, files, queries, labels, found.probabilities, found.maps, found.nearest, said, table, how
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Judged:
+    probabilities: npt.NDArray[np.float32]
+    maps: npt.NDArray[np.float32] | None
+    nearest: npt.NDArray[np.int64]
+
+
+@torch.inference_mode()
+def _judge(network: Network, values: Tensor, labels: npt.NDArray[np.int64], scale: float | None) -> _Judged:
+    """Probabilities and maps of the queries, which stand behind the support images in `values` (S + Q, r, d)."""
+    settings = network.settings
+    pooling, query_pooling = cast(tuple[PoolingKind, PoolingKind], tuple(usual_pooling(settings).split("/")))
+    support, queries = values[: len(labels)], values[len(labels) :]
+    vectors = pool_locations(support, pooling).squeeze(1)
+    centres = torch.stack([prototypes(vectors[torch.from_numpy(labels == i)]) for i in range(int(labels.max()) + 1)])
+    tau = scale or (network.scale if settings.classifier.kind == "cosine" else SCALE)
+
+    def logits(features_: Tensor, against: Tensor) -> Tensor:
+        if settings.distance is not None:
+            return -distances(features_, against, settings.distance)
+        return scaled_cosine(features_, against, tau)
+
+    likely = probabilities(logits(pool_locations(queries, query_pooling), centres))
+    maps = None
+    if "flatten" not in (pooling, query_pooling):
+        side = network.feature_shape[1:]
+        everywhere = logits(queries, centres).softmax(-1)
+        chosen = likely.argmax(1).view(-1, 1, 1).expand(-1, everywhere.shape[1], 1)
+        maps = everywhere.gather(2, chosen).reshape(-1, *side).cpu().numpy()
+    alike = logits(pool_locations(queries, pooling), vectors).squeeze(1)
+    nearest = alike.topk(min(NEAREST, len(vectors)), dim=1).indices
+    return _Judged(likely.cpu().numpy(), maps, nearest.cpu().numpy())
+
+
+def _with_implants(network: Network, images: npt.NDArray[np.uint8], counts: list[int], settings: ImplantingSettings) -> Tensor:
+    """Features of all images, (S + Q, r, d + w), the support images of each class first."""
+    shot, way = min(counts), len(counts)
+    if shot < 2:
+        raise ConfigError("--implant needs two support images a class at least; add images, or leave it out")
+    if network.settings.embedding is not None:
+        raise ConfigError("implants go beside the last block of resnet12; this network has an embedding layer above it")
+    stream = implanting.frozen_stream(network, images)
+    starts = np.cumsum([0, *counts])
+    first = np.concatenate([np.arange(shot) + start for start in starts[:-1]])
+    order = np.concatenate([first, np.setdiff1d(np.arange(len(images)), first)])
+    index = torch.from_numpy(order).to(stream.features.device)
+    added = implanting.adapt_tasks(stream, index[None], way, shot, [0], settings, 0, lambda epoch, losses, accuracies: None)
+    beside = torch.empty_like(added[0])
+    beside[index] = added[0]
+    return torch.cat([stream.features, beside], dim=-1)

@@ -1,0 +1,81 @@
+"""Image files as they lie in folders, whatever else lies between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from fewshot.data.pictures import decode_image
+from fewshot.data.sources.folder import IGNORED
+from fewshot.errors import DataError
+
+
+def class_folders(folder: Path) -> list[Path]:
+    """The sub-folders, by name.
+
+    Raises:
+        DataError: there is no such folder, or fewer than two in it.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; it must hold a sub-folder of images for each class")
+    found = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if len(found) < 2:
+        raise DataError(f"{folder}: {len(found)} sub-folders; it must hold one for each class, two at least")
+    return found
+
+
+def listed(folder: Path) -> list[Path]:
+    """The files under a folder, however deep, by name, without hidden ones and those that desktops leave.
+
+    Raises:
+        DataError: there is no such folder, or no file in it.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder of images")
+    found = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    found = [path for path in found if not _ignored(path.relative_to(folder))]
+    if not found:
+        raise DataError(f"{folder}: no files in this folder; put images into it")
+    return found
+
+
+def _ignored(path: Path) -> bool:
+    return path.name.lower() in IGNORED or any(part.startswith(".") for part in path.parts)
+
+
+def decoded(files: Iterable[Path], size: int, strict: bool) -> tuple[list[Path], npt.NDArray[np.uint8], list[tuple[Path, str]]]:
+    """Decode what are images: upright, RGB, the central square, resized.
+
+    Args:
+        files: to decode.
+        size: side in pixels.
+        strict: refuse what does not decode.
+
+    Returns:
+        The files that are images, uint8 (n, size, size, 3), and the others, each with the reason.
+
+    Raises:
+        DataError: with `strict`, a file that does not decode.
+    """
+    good: list[Path] = []
+    images: list[npt.NDArray[np.uint8]] = []
+    others: list[tuple[Path, str]] = []
+    for file in files:
+        try:
+            images.append(decode_image(str(file), size, upright=True))
+            good.append(file)
+        except Exception as error:  # whatever a file that is no image makes a decoder raise
+            reason = "no image that Pillow knows" if "cannot identify" in str(error) else " ".join(str(error).split())
+            if strict:
+                raise DataError(f"{file}: not an image ({reason}); remove it, or leave --strict out to skip it") from None
+            others.append((file, reason or type(error).__name__))
+    shape = (len(images), size, size, 3)
+    return good, np.stack(images) if images else np.empty(shape, np.uint8), others
+
+
+def named(files: Sequence[Path], folder: Path) -> list[str]:
+    """Names relative to a folder."""
+    return [path.relative_to(folder).as_posix() for path in files]

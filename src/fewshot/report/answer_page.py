@@ -1,0 +1,75 @@
+"""The answer for one's own images as files: predictions.csv, and a page that shows every query beside its nearest support."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from fewshot.classification import Answer
+from fewshot.data.pictures import decode_image
+from fewshot.files import atomic
+from fewshot.report.assembly import write_csv
+from fewshot.report.pages import data_uri, render
+
+SIDE = 112
+"""Pixels of a picture on the page."""
+LIKELY = 3
+"""Classes whose probability is drawn."""
+
+
+def write_answer(answer: Answer, out: Path) -> None:
+    """Write predictions.csv and index.html, which needs no other file.
+
+    Args:
+        answer: of `fewshot.classification.classify`.
+        out: folder, made if it is not there.
+    """
+    write_csv(out / "predictions.csv", answer.table)
+    page = render(
+        "answer.html.j2",
+        title=f"{len(answer.queries)} images among {len(answer.classes)} classes",
+        how=answer.how,
+        side=SIDE,
+        support=[
+            {"name": path.name, "label": answer.classes[label], "uri": _picture(path)}
+            for path, label in zip(answer.support, answer.labels, strict=True)
+        ],
+        queries=[_query(answer, number) for number in range(len(answer.queries))],
+        skipped=answer.skipped,
+        table=data_uri((out / "predictions.csv").read_bytes(), "text/csv"),
+    )
+    with atomic(out / "index.html") as temporary:
+        temporary.write_text(page, encoding="utf-8")
+
+
+def _query(answer: Answer, number: int) -> dict[str, Any]:
+    likely = answer.probabilities[number]
+    best = np.argsort(-likely, kind="stable")[:LIKELY]
+    return {
+        "name": answer.table["file"].iloc[number],
+        "uri": _picture(answer.queries[number]),
+        "map": None if answer.maps is None else _map(answer.maps[number]),
+        "likely": [(answer.classes[i], float(likely[i])) for i in best],
+        "nearest": answer.nearest[number].tolist(),
+    }
+
+
+def _picture(path: Path) -> str:
+    """The square that the network saw, at the page's size."""
+    out = io.BytesIO()
+    Image.fromarray(decode_image(str(path), SIDE, upright=True)).save(out, "JPEG", quality=80)
+    return data_uri(out.getvalue(), "image/jpeg")
+
+
+def _map(values: npt.NDArray[np.float32]) -> str:
+    """A map (h, w) of probabilities as a picture of as many pixels, which the browser smooths."""
+    from matplotlib import colormaps
+
+    out = io.BytesIO()
+    Image.fromarray((colormaps["turbo"](values)[..., :3] * 255).astype(np.uint8)).save(out, "PNG")
+    return data_uri(out.getvalue(), "image/png")

@@ -1,0 +1,203 @@
+"""One's own images: the same accuracies as the evaluation's, and what lies between the images."""
+
+import re
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from fewshot import features
+from fewshot.checkpoint import load_network, save_network
+from fewshot.classification import classify
+from fewshot.cli import app
+from fewshot.config import ImplantingSettings
+from fewshot.data.store import open_store
+from fewshot.episodes import Episodes
+from fewshot.errors import ConfigError, DataError
+from fewshot.evaluation import Evaluator
+from fewshot.models.network import Network
+from fewshot.report.answer_page import write_answer
+
+WAY, SHOT, QUERIES = 3, 4, 6
+
+
+@pytest.fixture(params=["c128f-gap", "resnet12-dense"])
+def model(request, tmp_path, tiny_config, tiny_store):
+    return write_model(tmp_path / "model", tiny_config.stage1.networks[request.param], tiny_store)
+
+
+@pytest.fixture
+def dense(tmp_path, tiny_config, tiny_store):
+    return write_model(tmp_path / "model", tiny_config.stage1.networks["resnet12-dense"], tiny_store)
+
+
+def write_model(folder, settings, store):
+    torch.manual_seed(0)
+    network = Network(settings, store.num_base, store.image_size, store.mean, store.std).eval()
+    for module in network.modules():  # statistics of a trained network, so that features differ from image to image
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_var.fill_(0.5)
+    info = {"classes": [str(i) for i in range(store.num_base)], "image_size": store.image_size, "data_hash": store.data_hash}
+    save_network(network, folder, info)
+    return folder
+
+
+@pytest.fixture
+def task(tmp_path, tiny_store):
+    """A task as folders of files, and as rows of the store."""
+    rows = tiny_store.rows("test")
+    labels = tiny_store.labels[rows]
+    chosen = np.stack([rows[labels == label][: SHOT + QUERIES] for label in np.unique(labels)[:WAY]])
+    for number, images in enumerate(chosen):
+        for i, row in enumerate(images):
+            kind = f"support/class{number}" if i < SHOT else f"query/class{number}"
+            folder = tmp_path / kind
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.asarray(tiny_store.images[row])).save(folder / f"{i:02}.png")
+    return tmp_path / "support", tmp_path / "query", chosen
+
+
+def test_the_predictions_are_those_of_the_evaluation(model, task, tiny_store):
+    support, query, rows = task
+    answer = classify(model, support, query, device="cpu")
+    truth = np.array([int(name[5]) for name in answer.table["file"]])
+    network, _ = load_network(model)
+    used = np.sort(rows.ravel())
+    values = features.compute(network, open_store(tiny_store.path).images[used], progress=False).numpy()
+    episodes = Episodes(rows[None, :, :SHOT], rows[None, :, SHOT:], np.empty((1, 0), np.int64), {"hash": ""})
+    poolings = ("gap", "dense" if network.settings.classifier.pooling == "dense" else "gap")
+    table = features.Features(values, used, {})
+    expected = Evaluator(table, torch.device("cpu")).accuracies(episodes, *poolings, network.scale)["novel"]
+    assert 100 * (answer.probabilities.argmax(1) == truth).mean() == pytest.approx(expected[0])
+    assert answer.probabilities.sum(1) == pytest.approx(np.ones(WAY * QUERIES), abs=1e-5)
+    assert answer.table.columns.tolist() == [
+        "file", "prediction", "probability", "nearest", "P(class0)", "P(class1)", "P(class2)"
+    ]  # fmt: skip
+    assert answer.maps.shape[0] == WAY * QUERIES
+
+
+def test_a_map_of_a_dense_network_is_the_probability_by_location(dense, task):
+    answer = classify(dense, *task[:2], device="cpu")
+    assert answer.maps.mean((1, 2)) == pytest.approx(answer.probabilities.max(1), abs=1e-5)
+
+
+def test_a_support_image_is_its_own_nearest(dense, task):
+    support, _, _ = task
+    answer = classify(dense, support, support, device="cpu")
+    assert answer.table["nearest"].tolist() == answer.table["file"].tolist()
+
+
+def test_implants_on_classes_of_different_sizes(dense, task):
+    support, query, _ = task
+    (support / "class1" / "03.png").unlink()
+    settings = ImplantingSettings(method="implanting", width=16, epochs=20, lr=0.05)
+    plain, implanted = (classify(dense, support, query, implant=how, device="cpu") for how in (None, settings))
+    assert implanted.probabilities.shape == plain.probabilities.shape
+    assert not np.allclose(implanted.probabilities, plain.probabilities)
+    without = classify(dense, support, query, implant=settings.model_copy(update={"width": 0}), device="cpu")
+    assert without.probabilities == pytest.approx(plain.probabilities, abs=1e-3), "the stream is kept in half precision"
+    for path in sorted((support / "class1").iterdir())[1:]:
+        path.unlink()
+    with pytest.raises(ConfigError, match="--implant needs two support images a class"):
+        classify(dense, support, query, implant=settings, device="cpu")
+
+
+def test_images_of_every_mode_and_size_and_files_that_are_none(dense, task):
+    support, query, _ = task
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8))
+    for mode in ("L", "LA", "P", "RGBA", "CMYK", "1", "I", "F"):
+        picture.convert("L").convert(mode).save(query / f"mode-{mode}.{'tif' if mode in 'CMYKIF' else 'png'}")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.save(query / "turned.jpg", exif=exif)
+    (query / "notes.txt").write_text("no image")
+    (query / "cut.png").write_bytes((query / "mode-L.png").read_bytes()[:100])
+    (query / ".hidden.png").write_text("not looked at")
+    answer = classify(dense, support, query, device="cpu")
+    assert len(answer.queries) == WAY * QUERIES + 9
+    assert [re.sub(".*/", "", name) for name, _ in answer.skipped] == ["cut.png", "notes.txt"]
+    with pytest.raises(DataError, match=r"cut\.png: not an image .*; remove it, or leave --strict out"):
+        classify(dense, support, query, strict=True, device="cpu")
+
+
+def test_the_archive_of_a_network_is_a_model(dense, task, tmp_path):
+    archive = tmp_path / "network-resnet12-dense-seed0.tar.gz"
+    with tarfile.open(archive, "w:gz") as file:
+        for name in ("model.safetensors", "model.json"):
+            file.add(dense / name, f"resources/glyphs/networks/resnet12-dense/seed0/{name}")
+    found, expected = (classify(one, *task[:2], device="cpu") for one in (archive, dense))
+    assert found.probabilities == pytest.approx(expected.probabilities)
+    with tarfile.open(tmp_path / "results.tar.gz", "w:gz"):
+        pass
+    with pytest.raises(DataError, match="holds no network"):
+        classify(tmp_path / "results.tar.gz", *task[:2])
+    (tmp_path / "no.tar.gz").write_bytes(b"no archive")
+    with pytest.raises(DataError, match="damaged, or not an archive of `fewshot pack`"):
+        classify(tmp_path / "no.tar.gz", *task[:2])
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda root: (root / "support").rename(root / "moved"), r"support: no such folder; it must hold a sub-folder"),
+        (lambda root: [p.unlink() for p in (root / "support/class1").iterdir()], r"class1: no files in this folder"),
+        (lambda root: (root / "query").rename(root / "moved"), r"query: no such folder of images"),
+        (lambda root: (root / "model/model.safetensors").write_bytes(b"0"), r"model\.safetensors: damaged"),
+        (lambda root: (root / "model").rename(root / "moved"), r"model: no such model; name a network's folder"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing(dense, task, tmp_path, change, line):
+    change(tmp_path)
+    options = [f"--{name}={tmp_path / name}" for name in ("model", "support", "query", "out")]
+    done = CliRunner().invoke(app, ["classify", *options, "--device", "cpu"])
+    assert done.exit_code == 1
+    assert re.search(line, done.stderr)
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_writes_a_table_and_a_page(dense, task, tmp_path):
+    (task[1] / "notes.txt").write_text("no image")
+    options = [f"--{name}={tmp_path / name}" for name in ("model", "support", "query", "out")]
+    done = CliRunner().invoke(app, ["classify", *options, "--device", "cpu"], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert "skipped: " in done.stderr
+    table = (tmp_path / "out" / "predictions.csv").read_text().splitlines()
+    assert len(table) == 1 + WAY * QUERIES
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert page.count("<article>") == WAY * QUERIES
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    assert "1 file skipped: no image" in page
+
+
+def test_the_lines_of_the_documentation(dense, task, tmp_path, monkeypatch, capsys):
+    page = (Path(__file__).parents[2] / "docs" / "own_images.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len([line for line in block.splitlines() if line]) == 3
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "packed").mkdir()
+    with tarfile.open("packed/network-resnet12-dense-seed0.tar.gz", "w:gz") as file:
+        for name in ("model.safetensors", "model.json"):
+            file.add(dense / name, f"resources/glyphs/networks/resnet12-dense/seed0/{name}")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "support").rename("photos/known")
+    (tmp_path / "query").rename("photos/new")
+    exec(block, {})
+    assert "class0/04.png" in capsys.readouterr().out
+    (command,) = re.findall(r"^    fewshot (classify .*)$", page, re.MULTILINE)
+    done = CliRunner().invoke(app, command.split(), catch_exceptions=False)
+    assert done.exit_code == 0
+    assert Path("classified/index.html").exists()
+
+
+def test_names_are_escaped(dense, task, tmp_path):
+    support, query, _ = task
+    (support / "class0").rename(support / "<b>bold")
+    answer = classify(dense, support, query, device="cpu")
+    write_answer(answer, tmp_path / "out")
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "<b>bold" not in page
