@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from fewshot.config import EpisodicSettings, TrainingSettings
+from fewshot.config import EpisodicSettings, LiftedStructuredSettings, TrainingSettings
 from fewshot.errors import DataError
 from fewshot.optimization import generator
 
@@ -73,7 +73,7 @@ class BalancedBatches:
 
 
 class Tasks:
-    """Tasks of the training classes: `way` of them, and `shot + queries` images of each, without replacement.
+    """Tasks of the training classes: `way` of them, and `images` (shot + queries) of each, without replacement.
 
     Args:
         rows: int64 (N,), of the training images.
@@ -82,12 +82,11 @@ class Tasks:
         seed: of the draws; iteration t draws from (seed, t).
 
     Raises:
-        DataError: there are fewer classes than `way`, or a class has fewer images than `shot + queries`.
+        DataError: there are fewer classes than `way`, or a class has fewer images than a task takes.
     """
 
-    def __init__(self, rows: Tensor, labels: Tensor, settings: EpisodicSettings, seed: int) -> None:
-        self.seed, self.settings = seed, settings
-        self.images = settings.shot + settings.queries
+    def __init__(self, rows: Tensor, labels: Tensor, settings: EpisodicSettings | LiftedStructuredSettings, seed: int) -> None:
+        self.seed, self.settings, self.images = seed, settings, settings.images
         self.batch_size = settings.way * self.images
         classes, sizes = torch.unique(labels, return_counts=True)
         where = "stage1.training.objective"
@@ -95,8 +94,7 @@ class Tasks:
             raise DataError(f"{where}.way is {settings.way}, but training has only {len(classes)} classes: lower it")
         if int(sizes.min()) < self.images:
             raise DataError(
-                f"{where} asks for shot + queries = {self.images} images a class, but a training class has only "
-                f"{int(sizes.min())}: lower them"
+                f"{where} asks for {self.images} images a class, but a training class has only {int(sizes.min())}: lower them"
             )
         self.padded = torch.full((len(classes), int(sizes.max())), -1, dtype=torch.int64)
         for i, label in enumerate(classes):
@@ -112,6 +110,6 @@ class Tasks:
 
 def build_sampling(settings: TrainingSettings, rows: Tensor, labels: Tensor, seed: int) -> Sampling:
     """What a training sees, as its objective wants it laid out: rows and labels of its images, int64 (N,)."""
-    if isinstance(settings.objective, EpisodicSettings):
+    if isinstance(settings.objective, EpisodicSettings | LiftedStructuredSettings):
         return Tasks(rows, labels, settings.objective, seed)
     return Batches(rows, settings.batch_size, seed)

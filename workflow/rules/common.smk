@@ -114,7 +114,7 @@ def raw_paths():
     """Where this run's data set comes from: archives, or a folder of images."""
     dataset = PLAN.config.dataset
     if dataset.name == "folder":
-        return [Path(dataset.folder)]
+        return [Path(folder) for folder in (dataset.folder, dataset.test_folder) if folder]
     raw = Path(dataset.raw)
     names = ARCHIVES.get(getattr(dataset, "layout", dataset.name), ())
     unpacked = raw / "miniimagenet"

@@ -31,6 +31,7 @@ from fewshot.config.episodic import (
     DistanceSettings,
     EpisodicSettings,
     LeakySquaredEuclideanSettings,
+    LiftedStructuredSettings,
     SquaredEuclideanSettings,
 )
 from fewshot.config.evaluation import (
@@ -94,6 +95,7 @@ __all__ = [
     "ImprintingSettings",
     "JointTrainingSettings",
     "LeakySquaredEuclideanSettings",
+    "LiftedStructuredSettings",
     "MiniImageNetSettings",
     "Name",
     "NetworkSettings",

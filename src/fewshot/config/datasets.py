@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from fewshot.config.base import Settings, Share
 
@@ -91,14 +91,25 @@ class OmniglotSettings(_Dataset):
 class FolderSettings(_Dataset):
     """The user's own images: one folder a class."""
 
+    added: ClassVar[frozenset[str]] = frozenset({"base_at_least", "test_folder"})
     name: Literal["folder"]
     image_size: Annotated[int, Field(ge=8, le=1024)] = 84
     folder: str
     """Folder whose sub-folders are the classes."""
     split: str | None = None
     """CSV file with the columns class,part (part: base, val or test); none: drawn from `shares` and `seed`."""
+    base_at_least: Annotated[int, Field(ge=2)] | None = None
+    """Classes with at least so many images in `folder` are base, all others test (iNaturalist in paper 001: 100)."""
+    test_folder: str | None = None
+    """A second folder of the same classes whose images are the held-out ones; none: a share of `folder` is."""
     shares: tuple[float, float, float] = (0.64, 0.16, 0.2)
     """Shares of the classes in base, val and test when the split is drawn."""
+
+    @model_validator(mode="after")
+    def _one_split(self) -> Self:
+        if self.split is not None and self.base_at_least is not None:
+            raise ValueError("split and base_at_least both place the classes; give one of them")
+        return self
 
     @field_validator("shares")
     @classmethod

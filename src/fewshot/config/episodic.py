@@ -51,3 +51,23 @@ class EpisodicSettings(Settings):
     distance: DistanceSettings = SquaredEuclideanSettings()
     histograms: tuple[Annotated[int, Field(ge=0)], ...] = ()
     """Numbers of iterations after which the distances of a task and the loss's gradients by them are kept as histograms."""
+
+    @property
+    def images(self) -> int:
+        """Images a class in a task."""
+        return self.shot + self.queries
+
+
+class LiftedStructuredSettings(Settings):
+    """The lifted structured loss (Oh Song et al. 2016), with which paper 001 compares: embeddings by pairs of a batch."""
+
+    module: ClassVar[str] = "fewshot.objectives.lifted_structured"
+    kind: Literal["lifted_structured"]
+    way: Annotated[int, Field(ge=2)] = 16
+    """Classes a batch."""
+    images: Annotated[int, Field(ge=2)] = 4
+    """Images of each class in a batch."""
+    margin: Annotated[float, Field(gt=0)] = 1.0
+    """alpha of the loss."""
+    normalise: bool = True
+    """Embeddings of unit length, as paper 001 has them."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from fewshot.config.base import Name, Settings, merge
-from fewshot.config.episodic import DistanceSettings, EpisodicSettings
+from fewshot.config.episodic import DistanceSettings, EpisodicSettings, LiftedStructuredSettings
 
 Widths = tuple[
     Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]
@@ -239,7 +239,9 @@ def _kind(value: Any) -> Any:
 
 
 ObjectiveSettings = Annotated[
-    Annotated[ClassificationSettings, Tag("classification")] | Annotated[EpisodicSettings, Tag("episodic")],
+    Annotated[ClassificationSettings, Tag("classification")]
+    | Annotated[EpisodicSettings, Tag("episodic")]
+    | Annotated[LiftedStructuredSettings, Tag("lifted_structured")],
     Discriminator(_kind),
 ]
 """What a training minimises; without a `kind`, classification."""
@@ -294,14 +296,16 @@ class NetworkSettings(Settings):
 
     @model_validator(mode="after")
     def _classifier_of_the_objective(self) -> Self:
-        episodic = isinstance(self.training.objective, EpisodicSettings)
+        episodic = isinstance(self.training.objective, EpisodicSettings | LiftedStructuredSettings)
         if episodic != (self.classifier.kind == "none"):
             raise ValueError(
-                "episodic training has no class weights, and classification needs them: objective {kind: episodic} and "
-                "classifier {kind: none} go together"
+                "episodic training and the lifted structured loss have no class weights, and classification needs them: "
+                "objective {kind: episodic} (or lifted_structured) and classifier {kind: none} go together"
             )
         if episodic and self.classifier.pooling == "dense":
-            raise ValueError("episodic training compares one vector an image: classifier.pooling is flatten, gap or gmp")
+            raise ValueError(
+                "training without class weights compares one vector an image: classifier.pooling is flatten, gap or gmp"
+            )
         return self
 
     @property

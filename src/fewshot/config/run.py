@@ -195,9 +195,8 @@ class RunConfig(Settings):
             raise ValueError(f"adaptation {adaptation!r} (classes: novel) has no base classes: its only population is novel")
         for name in test.networks:
             classifier = self.stage1.networks[name].classifier
-            if isinstance(settings, ImprintingSettings) and (
-                classifier.kind != "cosine" or classifier.pooling not in ("gap", "gmp")
-            ):
+            usual = classifier.kind == "cosine" or (classifier.kind == "none" and transfer)
+            if isinstance(settings, ImprintingSettings) and (not usual or classifier.pooling not in ("gap", "gmp")):
                 raise ValueError(
                     f"imprinting makes one embedding of an image a class weight; network {name!r} has a {classifier.kind} "
                     f"classifier of {classifier.pooling} features: train one with kind: cosine, pooling: gap or gmp"

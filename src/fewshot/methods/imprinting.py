@@ -23,7 +23,7 @@ from fewshot.config import ImprintingSettings
 from fewshot.data.augment import augment
 from fewshot.finetuning import Finetuning
 from fewshot.methods.base import Curve, Extend, Ground, Task, decide
-from fewshot.models.heads import CosineClassifier, pool, pool_locations
+from fewshot.models.heads import CosineClassifier, NoClassifier, pool, pool_locations
 from fewshot.optimization import generator
 
 _BATCH = 256
@@ -85,6 +85,8 @@ class _Imprinting:
         self.ground, self.settings = ground, settings
         self.with_base = settings.classes == "all"
         classifier = ground.network.classifier
+        if isinstance(classifier, NoClassifier):  # of novel classes alone, then: the config refuses the rest
+            classifier = CosineClassifier(ground.network.feature_shape[0], 0).to(ground.network.mean.device)
         assert isinstance(classifier, CosineClassifier)  # noqa: S101  the config refuses others
         self.classifier, self.pooling = classifier, ground.network.settings.classifier.pooling
         if settings.finetuning is not None:

@@ -1,5 +1,6 @@
 """Imprinting against the paper's formula by hand, and what it must leave alone."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from fewshot.episodes import load as load_episodes
 from fewshot.features import load as load_features
 from fewshot.methods import imprinting, joint_training
 from fewshot.methods.base import Ground, Task
-from fewshot.models.heads import CosineClassifier
+from fewshot.models.heads import CosineClassifier, NoClassifier
 from fewshot.plan import Plan
 
 FINETUNING = {"epochs": 2, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.01, "head_factor": 10.0}}
@@ -203,3 +204,16 @@ def test_joint_training_starts_anew(world, tmp_path, kind):
     assert curve[0]["all"] < 20, "from random weights"
     assert curve[1]["all"] > 40
     assert (said >= 0).all()
+
+
+def test_an_embedding_without_class_weights_serves_novel_classes_alone(world, tmp_path):
+    """Figure 6: of the lifted structured loss, with averages and with nearest neighbours."""
+    _, ground, _ = world
+    network = deepcopy(ground.network)
+    network.classifier = NoClassifier()
+    task, bare = _task(world, 5), replace(ground, network=network)
+    for weights in ("imprinted", "nearest"):
+        settings = ImprintingSettings(method="imprinting", weights=weights, classes="novel")
+        found, expected = (imprinting.prepare(one, settings)(task, tmp_path / "state")[0] for one in (bare, ground))
+        assert np.array_equal(found, expected)
+        assert (found[: len(task.query), 1] >= 0).all()

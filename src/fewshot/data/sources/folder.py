@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from fewshot.config import FolderSettings
 from fewshot.data.archives import refuse_unknown
 from fewshot.data.pictures import decode_image
 from fewshot.data.sources.base import Item, Source
-from fewshot.data.splits import drawn, read_split
+from fewshot.data.splits import Split, checked, drawn, read_split
 from fewshot.errors import DataError
 
 IGNORED = {"thumbs.db", "desktop.ini"}
@@ -30,17 +31,55 @@ def source(settings: FolderSettings) -> Source:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; dataset.folder names the folder whose sub-folders are the classes")
     names = class_names(folder)
-    split = read_split(Path(settings.split), names) if settings.split else drawn(names, settings.shares, settings.seed)
-    files = [(name, path) for name in names for path in class_images(folder / name)]
-    notes = () if settings.split else (f"The split of the classes was drawn from seed {settings.seed}.",)
+    held_out = None if settings.test_folder is None else False
+    items = [
+        Item(str(path.relative_to(folder)), name, str(path), held_out) for name in names for path in class_images(folder / name)
+    ]
+    split, notes = _split(settings, names, Counter(item.label for item in items))
+    if settings.test_folder is not None:
+        items += _tested(Path(settings.test_folder), names)
     return Source(
         classes=split,
-        items=lambda: (Item(str(path.relative_to(folder)), name, str(path)) for name, path in files),
+        items=lambda: iter(items),
         decode=partial(decode_image, size=settings.image_size, upright=True),
-        images=len(files),
+        images=len(items),
         notes=notes,
         where=folder,
     )
+
+
+def _split(settings: FolderSettings, names: list[str], images: Counter[str]) -> tuple[Split, tuple[str, ...]]:
+    """The split of the classes and what the report says of it: from a file, by the number of images, or drawn."""
+    if settings.split:
+        return read_split(Path(settings.split), names), ()
+    if settings.base_at_least is None:
+        drawn_split = drawn(names, settings.shares, settings.seed)
+        return drawn_split, (f"The split of the classes was drawn from seed {settings.seed}.",)
+    many = [name for name in names if images[name] >= settings.base_at_least]
+    if not many or len(many) == len(names):
+        raise DataError(
+            f"{settings.folder}: {len(many)} of {len(names)} classes have at least {settings.base_at_least} images; base and "
+            "novel classes are both needed: set dataset.base_at_least between the smallest and the largest class"
+        )
+    rows = ((name, "base" if name in set(many) else "test") for name in names)
+    return checked(rows, settings.folder, names), (
+        f"Base classes are the {len(many)} of {len(names)} with at least {settings.base_at_least} images.",
+    )
+
+
+def _tested(folder: Path, names: list[str]) -> list[Item]:
+    """The images of the second folder, of classes that the first has; a class may have none."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; dataset.test_folder names the folder of the images to test on")
+    found = class_names(folder)
+    for name in found:
+        if name not in set(names):
+            raise DataError(f"{folder / name}: class {name!r} is not in dataset.folder; add it there or remove it here")
+    return [
+        Item(f"{folder.name}: {path.relative_to(folder)}", name, str(path), True)
+        for name in found
+        for path in class_images(folder / name)
+    ]
 
 
 def class_names(folder: Path) -> list[str]:

@@ -1,9 +1,12 @@
 import pytest
 from PIL import Image
 
+from fewshot import episodes
 from fewshot.config import FolderSettings
+from fewshot.data.held_out import divided
 from fewshot.data.sources import SOURCES, folder, open_source
 from fewshot.errors import ConfigError, DataError
+from fewshot.plan import EpisodeJob
 
 
 def make(kit, root, classes=5, images=3):
@@ -102,3 +105,34 @@ def test_every_settings_class_has_a_source():
     from fewshot.config import DatasetSettings
 
     assert set(SOURCES) == set(get_args(get_args(DatasetSettings)[0]))
+
+
+def test_a_long_tailed_set_is_split_by_its_counts_and_tested_on_its_own_images(tmp_path, kit):
+    """iNaturalist's protocol in small: classes of 2, 3, 9 and 12 images; base from 5 on; test images in a second folder."""
+    for i, images in enumerate((2, 12, 3, 9)):
+        for part, count in (("train", images), ("val", i)):  # class0 has no test images
+            (tmp_path / part / f"class{i}").mkdir(parents=True) if count else None
+            for j in range(count):
+                place = tmp_path / part / f"class{i}" / f"{j}.png"
+                place.write_bytes(kit.picture(40 * i + j + (20 if part == "val" else 0), (9, 12)))
+    settings = settings_for(tmp_path / "train", base_at_least=5, test_folder=str(tmp_path / "val"))
+    store = kit.prepared(folder.source(settings), settings, tmp_path / "store")
+    assert store.classes["name"].tolist() == ["class1", "class3", "class0", "class2"]
+    assert store.classes["part"].tolist() == ["base", "base", "test", "test"]
+    assert "Base classes are the 2 of 4 with at least 5 images" in store.meta["notes"][0]
+    assert len(store.rows("base")) == 21
+    assert len(store.rows("held_out")) == 4
+    (few, none), (train, test) = divided(store, "test")
+    assert [len(rows) for rows in (few, none, train, test)] == [2, 0, 3, 2]
+    drawn = episodes.draw(store, EpisodeJob("all", 5, "all", 2, "test", 0))
+    assert (drawn.support >= 0).sum(2).tolist() == [[2, 3]] * 2
+    assert sorted(drawn.query[0][drawn.query[0] >= 0].tolist()) == test.tolist()
+    for threshold in (2, 100):
+        with pytest.raises(DataError, match=r"base and novel classes are both needed: set dataset\.base_at_least"):
+            folder.source(settings_for(tmp_path / "train", base_at_least=threshold))
+    (tmp_path / "val" / "stranger").mkdir()
+    (tmp_path / "val" / "stranger" / "0.png").write_bytes(kit.picture(1, (9, 9)))
+    with pytest.raises(DataError, match=r"class 'stranger' is not in dataset\.folder"):
+        folder.source(settings)
+    with pytest.raises(DataError, match=r"dataset\.test_folder names the folder"):
+        folder.source(settings_for(tmp_path / "train", test_folder=str(tmp_path / "nothing")))
