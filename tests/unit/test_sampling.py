@@ -72,7 +72,7 @@ def test_all_classes_are_drawn_equally_often():
 def test_tasks_that_do_not_fit_are_refused_in_one_line():
     with pytest.raises(DataError, match=r"^stage1\.training\.objective\.way is 5, but training has only 4 classes: lower it$"):
         tasks([9] * 4, way=5, shot=1, queries=1)
-    with pytest.raises(DataError, match=r"asks for shot \+ queries = 7 images a class, but a training class has only 6"):
+    with pytest.raises(DataError, match=r"asks for 7 images a class, but a training class has only 6"):
         tasks([9, 6, 8], way=2, shot=2, queries=5)
 
 

@@ -41,7 +41,10 @@ def test_equal_embeddings_have_a_finite_gradient():
 
 def test_training_draws_classes_apart_and_classes_together():
     settings = NetworkSettings(
-        backbone={"name": "conv64"}, embedding=8, classifier={"kind": "none"}, training={"objective": SETTINGS}
+        backbone={"name": "c128f", "widths": (4, 4, 8, 8)},
+        embedding=8,
+        classifier={"kind": "none"},
+        training={"objective": SETTINGS},
     )
     torch.manual_seed(0)
     network = Network(settings, 3, 16)
