@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from fewshot.plan import AS_TRAINED, Plan
-from fewshot.report.paper001 import DATASETS
 from fewshot.report.papers import BACKBONES, LABELS, backbone_name
 from fewshot.report.published import Published
 from fewshot.report.rendering import Accuracy, Cell, Column, Difference
@@ -40,8 +39,9 @@ class Measured:
             pair = f"{record.evaluated.support_pooling}/{record.evaluated.query_pooling}"
             self.groups.setdefault((*place, record.evaluated.shot, pair, row.population), []).append(row)
         self.shown: set[tuple[str, str, int, str, str]] = set()
-        name = DATASETS.get(self.dataset, "") if plan.config.evaluation.way == "all" else self.dataset
-        self.any_published = bool((published["dataset"] == name).any()) and plan.config.evaluation.part == "test"
+        self.any_published = bool((published["dataset"] == self.dataset).any()) and plan.config.evaluation.part == "test"
+        if plan.config.evaluation.way == "all":  # numbers of one network and one set of classes: columns only where some fit
+            self.any_published = any(row.published is not None for row in rows)
 
     def pairs(self, place: tuple[str, str], shot: int | None = None) -> list[str]:
         """Support/query poolings that a network was tested with, in the order of PAIRS."""
