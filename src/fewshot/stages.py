@@ -158,6 +158,13 @@ def draw_figures(plan: Plan) -> None:
     plots.draw_figures(plan)
 
 
+def draw_distance_figures(plan: Plan) -> None:
+    """Task results and training curves of networks trained on tasks -> figures 3 to 8 of paper 002."""
+    from fewshot.report import distance_figures
+
+    distance_figures.draw_distance_figures(plan)
+
+
 def draw_low_shot_figures(plan: Plan) -> None:
     """Predictions and curves of extended classifiers -> figures 3 to 7 of paper 001."""
     from fewshot.report import low_shot_figures

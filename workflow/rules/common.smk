@@ -19,6 +19,7 @@ ADAPTED = ("features.npy", "adapt.json", "metrics.jsonl")
 EXTENDED = ("predictions.npy", "adapt.json", "metrics.jsonl")
 TABLES = ("summary.csv", "paired.csv", "seeds.csv", "metrics.json", "tables")
 FIGURES = ("training_curves", "accuracy_by_shot", "published_vs_measured", "paired_gains")
+DISTANCE_FIGURES = ("distance_histograms", "leak_sweep")
 LOW_SHOT_FIGURES = ("finetuning_curves", "low_shot_accuracy", "embedding_size", "exemplars")
 ARCHIVES = {
     "fc100": ("cifar-100-python.tar.gz",),
@@ -252,6 +253,8 @@ def figures(wildcards):
     if PLAN.config.evaluation.way == "all":
         names += [f"{name}.csv" for name in LOW_SHOT_FIGURES] + [f"{name}.svg" for name in LOW_SHOT_FIGURES[:-1]]
         names += ["exemplars.png"]
+    if PLAN.on_tasks:
+        names += [f"{name}.{ending}" for name in DISTANCE_FIGURES for ending in ("svg", "csv")]
     return files(PLAN.results / "figures", names)
 
 

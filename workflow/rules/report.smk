@@ -154,6 +154,40 @@ rule draw_activation_maps:
         "../scripts/draw_activation_maps.py"
 
 
+rule draw_distance_figures:
+    input:
+        evaluations=evaluations,
+        networks=all_network_files,
+        store=store_meta,
+        published="config/published.csv",
+    output:
+        report(
+            "results/{run}/figures/distance_histograms.svg",
+            caption="../report/distance_histograms.rst",
+            category="Figures",
+            labels={"figure": "gradients and distances in training on tasks"},
+        ),
+        report(
+            "results/{run}/figures/leak_sweep.svg",
+            caption="../report/leak_sweep.rst",
+            category="Figures",
+            labels={"figure": "accuracy by s and r"},
+        ),
+        expand("results/{{run}}/figures/{name}.csv", name=DISTANCE_FIGURES),
+    log:
+        "logs/draw_distance_figures/{run}.log",
+    conda:
+        "../envs/core.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(15),
+    params:
+        settings=run_settings,
+        code=source_hash("fewshot.report.distance_figures"),
+    script:
+        "../scripts/draw_distance_figures.py"
+
+
 rule draw_low_shot_figures:
     input:
         evaluations=evaluations,

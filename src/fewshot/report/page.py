@@ -225,6 +225,11 @@ _CAPTIONS = {
         "The probability of the true class at every location, by a network trained with global average pooling and by one "
         "trained densely; the first images found of each case, none picked by eye.",
     ),
+    "distance_histograms": (
+        "Gradients and distances",
+        "How many of a training task's distances, and of the loss's gradients by them, are how large, after given iterations.",
+    ),
+    "leak_sweep": ("Leak", "Accuracy over s, where the leaky squared Euclidean distance begins to leak, and over its slope r."),
     "low_shot_accuracy": ("Accuracy by exemplars", "Accuracy by the number of exemplars of each novel class."),
     "embedding_size": ("Accuracy by width", "Accuracy by the width of the embedding."),
     "finetuning_curves": ("Fine-tuning", "Accuracy along the epochs of fine-tuning."),
@@ -233,6 +238,8 @@ _CAPTIONS = {
 """Name of a figure's file -> title and caption."""
 LOW_SHOT = ("low_shot_accuracy", "embedding_size", "finetuning_curves", "exemplars")
 """Figures of runs whose tasks hold all classes."""
+ON_TASKS = ("distance_histograms", "leak_sweep")
+"""Figures of runs with networks trained on tasks."""
 PHOTOGRAPHS = ("activation_maps", "exemplars")
 """Figures that show images of the data set."""
 
@@ -243,6 +250,7 @@ def _figures(plan: Plan) -> Iterable[Figure]:
     drawn = {
         "activation_maps": config.activation_maps is not None,
         **dict.fromkeys(LOW_SHOT, config.evaluation.way == "all"),
+        **dict.fromkeys(ON_TASKS, plan.on_tasks),
     }
     for name, (title, caption) in _CAPTIONS.items():
         if drawn.get(name, True) and (name == "activation_maps" or len(_read(folder / f"{name}.csv"))):
