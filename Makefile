@@ -16,7 +16,7 @@ BENCH_STAMP := benchmarks/.venv/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help run provenance test bench fuzz format lock clean-venv
+.PHONY: help run provenance docs test bench fuzz format lock clean-venv
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -48,6 +48,9 @@ fuzz: $(STAMP) ## coverage-guided fuzzing of every reader of files, FUZZ_SECONDS
 	@echo '| Reader | Inputs tried | Taken | Kept for their coverage | Peak memory, MB | Findings |'
 	@for target in $(FUZZ_TARGETS); do $(BIN)/python tests/fuzz/campaign.py $$target --seconds $(FUZZ_SECONDS) 2>fuzz.log || \
 	   { tail -n 40 fuzz.log; exit 1; }; done; rm -f fuzz.log
+
+docs: $(STAMP) ## the documentation as a site, docs/_build/index.html
+	sphinx-build -q -W --keep-going docs docs/_build
 
 format: $(STAMP) ## bring the code into its format
 	ruff check --fix

@@ -1,11 +1,13 @@
 """The image store: what every later stage reads in place of archives.
 
 A folder with
+
     images.npy   uint8, N x H x W x 3, memory-mappable; rows are grouped by class id, by file name within a class
     labels.npy   int64, N class ids: base classes first (0..B-1), then val, then test
     classes.csv  label, name, part (base, val or test), images (their number)
     images.csv   file, label, held_out (0 or 1); row i is image i
     meta.json    format, dataset, settings, archives, data_hash, image_size, mean, std, version, notes, hashes of the files
+
 It is written whole or not at all.
 """
 

@@ -1,0 +1,56 @@
+"""The documentation builds as a site without a warning, and holds every page and what the code says of itself."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    out = tmp_path_factory.mktemp("site")
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-q",
+        "-W",
+        "--keep-going",
+        "-d",
+        str(out / "trees"),
+        str(DOCS),
+        str(out / "html"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return out / "html"
+
+
+@pytest.mark.slow
+def test_every_page_is_in_the_site_and_reached_from_its_front(site):
+    front = (site / "index.html").read_text()
+    for page in DOCS.rglob("*.md"):
+        name = page.relative_to(DOCS).with_suffix(".html").as_posix()
+        assert (site / name).is_file()
+        assert name == "index.html" or f'href="{name}"' in front
+
+
+@pytest.mark.slow
+def test_the_reference_has_shapes_and_errors(site):
+    text = re.sub(r"<[^>]+>", "", (site / "api.html").read_text())
+    assert "leave_one_out" in text
+    assert "(T, n, r, e), n = way * shot, images of a class beside each other." in text
+    assert "two support images a class at least" in text or "one image a class" in text
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "config/README.md", *DOCS.rglob("*.md")])
+def test_links_between_files_lead_somewhere(page):
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+        if not re.match(r"[a-z]+:", target):
+            assert (page.parent / target).exists(), f"{page.relative_to(ROOT)}: {target}"
