@@ -16,7 +16,8 @@ from fewshot.plan import Plan
 ROOT = Path(__file__).parents[2]
 TABLES = sorted(path.stem for path in (ROOT / "config" / "runs").glob("000_table*.yaml") if "_cpu" not in path.stem)
 STRONG = ("strong_fc100", "strong_miniimagenet", "strong_fc100_cpu")
-RUNS = ("fc100", "cifar_fs", "miniimagenet", "cub", "omniglot", "folder", *STRONG, *TABLES)
+IMPRINTING = ("001_cub", "001_cub_50_cpu", "001_inaturalist")
+RUNS = ("fc100", "cifar_fs", "miniimagenet", "cub", "omniglot", "folder", *STRONG, *TABLES, *IMPRINTING)
 
 
 def _planned(output: str) -> dict[str, int]:
@@ -28,7 +29,10 @@ def _planned(output: str) -> dict[str, int]:
 def _expected(plan: Plan) -> dict[str, int]:
     jobs = {
         "prepare": 1, "draw_episodes": len({shot for job in plan.evaluations for shot in job.shots}),
-        "train": len(plan.networks), "extract": len({job.network for job in plan.evaluations}), "adapt": len(plan.adaptations),
+        "train": len(plan.networks), "extract": len({job.network for job in plan.evaluations}),
+        "adapt": sum(job.settings.gives == "features" for job in plan.adaptations),
+        "extend": sum(job.settings.gives == "classifier" for job in plan.adaptations),
+        "draw_low_shot_figures": int(plan.config.evaluation.way == "all"),
         "evaluate": len(plan.evaluations), "assemble": 1, "draw_figures": 1, "write_report": 1,
         "draw_activation_maps": int(plan.config.activation_maps is not None),
         "init_tracking": 1, "track": len(plan.networks), "all": 1,
