@@ -300,7 +300,7 @@ class NetworkSettings(Settings):
         if episodic != (self.classifier.kind == "none"):
             raise ValueError(
                 "episodic training and the lifted structured loss have no class weights, and classification needs them: "
-                "objective {kind: episodic} (or lifted_structured) and classifier {kind: none} go together"
+                "objective {kind: episodic} and classifier {kind: none} go together, and so do lifted_structured and none"
             )
         if episodic and self.classifier.pooling == "dense":
             raise ValueError(
