@@ -121,6 +121,8 @@ def assemble(config: Config) -> None:
             stages.draw_activation_maps(plan)
         if plan.config.evaluation.way == "all":
             stages.draw_low_shot_figures(plan)
+        if plan.config.class_vectors is not None:
+            stages.draw_class_vectors(plan)
         if plan.on_tasks:
             stages.draw_distance_figures(plan)
         stages.write_report(plan)

@@ -172,6 +172,13 @@ def draw_low_shot_figures(plan: Plan) -> None:
     low_shot_figures.draw_low_shot_figures(plan)
 
 
+def draw_class_vectors(plan: Plan) -> None:
+    """A network and the images -> classes by activations and by parameters (the figure of paper 004's README)."""
+    from fewshot.report import class_vectors
+
+    class_vectors.draw_class_vectors(plan)
+
+
 def draw_activation_maps(plan: Plan) -> None:
     """Two networks and the images -> class activation maps (figure 3 of paper 000)."""
     from fewshot.report import activation_maps

@@ -253,6 +253,8 @@ def figures(wildcards):
     if PLAN.config.evaluation.way == "all":
         names += [f"{name}.csv" for name in LOW_SHOT_FIGURES] + [f"{name}.svg" for name in LOW_SHOT_FIGURES[:-1]]
         names += ["exemplars.png"]
+    if PLAN.config.class_vectors is not None:
+        names += ["class_vectors.svg", "class_vectors.csv"]
     if PLAN.on_tasks:
         names += [f"{name}.{ending}" for name in DISTANCE_FIGURES for ending in ("svg", "csv")]
     return files(PLAN.results / "figures", names)
@@ -318,6 +320,17 @@ def evaluation_settings(wildcards):
         "rows": [str(setting) for setting in evaluation_job(wildcards).settings],
         "scale": PLAN.config.evaluation.scale,
     }
+
+
+def vector_network(wildcards):
+    wanted = this_run(wildcards).config.class_vectors
+    if wanted is None:
+        raise ConfigError(f"run {wildcards.run} draws no class vectors; its config has no class_vectors")
+    return files(PLAN.network_dir(PLAN.network(wanted.network, PLAN.config.seeds[0])), NETWORK[:2])
+
+
+def vector_settings(wildcards):
+    return PLAN.config.class_vectors.as_dict()
 
 
 def map_settings(wildcards):

@@ -154,6 +154,34 @@ rule draw_activation_maps:
         "../scripts/draw_activation_maps.py"
 
 
+rule draw_class_vectors:
+    input:
+        store=store_files,
+        network=vector_network,
+    output:
+        report(
+            "results/{run}/figures/class_vectors.svg",
+            caption="../report/class_vectors.rst",
+            category="Figures",
+            labels={"figure": "classes by activations and by parameters"},
+        ),
+        "results/{run}/figures/class_vectors.csv",
+    log:
+        "logs/draw_class_vectors/{run}.log",
+    conda:
+        "../envs/core.yaml"
+    threads: 2
+    resources:
+        gpu=gpus,
+        mem_mb=growing(8000),
+        runtime=growing(30),
+    params:
+        settings=vector_settings,
+        code=source_hash("fewshot.report.class_vectors"),
+    script:
+        "../scripts/draw_class_vectors.py"
+
+
 rule draw_distance_figures:
     input:
         evaluations=evaluations,

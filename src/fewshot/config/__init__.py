@@ -37,6 +37,7 @@ from fewshot.config.episodic import (
 from fewshot.config.evaluation import (
     ActivationMapSettings,
     AdaptationSettings,
+    ClassVectorSettings,
     EvaluatedSettings,
     EvaluationSettings,
     ImplantingSettings,
@@ -75,6 +76,7 @@ __all__ = [
     "BackboneSettings",
     "C128FSettings",
     "CifarFsSettings",
+    "ClassVectorSettings",
     "ClassificationSettings",
     "ClassifierSettings",
     "Conv64Settings",

@@ -83,6 +83,17 @@ class EvaluationSettings(Settings):
         return self
 
 
+class ClassVectorSettings(Settings):
+    """Figure of paper 004's README: mean activations of the classes beside the classifier's parameters, by t-SNE."""
+
+    network: Name
+    """A network trained to classify `gap` or `gmp` features; of the first seed."""
+    images_per_class: Annotated[int, Field(ge=1)] = 100
+    """Training images whose activations are averaged."""
+    seed: int = 0
+    """Of t-SNE."""
+
+
 class ActivationMapSettings(Settings):
     """Figure 3 of paper 000: class activation maps of a GAP-trained beside a DC-trained network."""
 

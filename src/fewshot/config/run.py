@@ -15,6 +15,7 @@ from fewshot.config.datasets import CubSettings, DatasetSettings
 from fewshot.config.evaluation import (
     ActivationMapSettings,
     AdaptationSettings,
+    ClassVectorSettings,
     EvaluatedSettings,
     EvaluationSettings,
     ImplantingSettings,
@@ -43,6 +44,7 @@ class RunConfig(Settings):
     stage2: dict[Name, AdaptationSettings] = Field({})
     evaluation: EvaluationSettings
     activation_maps: ActivationMapSettings | None = None
+    class_vectors: ClassVectorSettings | None = None
 
     @model_validator(mode="after")
     def _references(self) -> Self:
@@ -62,6 +64,12 @@ class RunConfig(Settings):
             self._check_test(test)
             if test.adaptation is not None:
                 self._check_adapted(test, test.adaptation)
+        if self.class_vectors is not None:
+            name = self.class_vectors.network
+            self._check_networks("class_vectors", (name,))
+            classifier = self.stage1.networks[name].classifier
+            if classifier.kind == "none" or classifier.pooling not in ("gap", "gmp"):
+                raise ValueError(f"class_vectors: network {name!r} has no class weights of one activation (pooling gap or gmp)")
         if self.activation_maps is not None:
             self._check_networks("activation_maps", self.activation_maps.networks)
             for name in self.activation_maps.networks:

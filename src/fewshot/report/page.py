@@ -229,6 +229,10 @@ _CAPTIONS = {
         "Gradients and distances",
         "How many of a training task's distances, and of the loss's gradients by them, are how large, after given iterations.",
     ),
+    "class_vectors": (
+        "Classes by activations and by parameters",
+        "The classes' mean activations and the classifier's parameters, a t-SNE each; a class looks the same on both sides.",
+    ),
     "leak_sweep": ("Leak", "Accuracy over s, where the leaky squared Euclidean distance begins to leak, and over its slope r."),
     "low_shot_accuracy": ("Accuracy by exemplars", "Accuracy by the number of exemplars of each novel class."),
     "embedding_size": ("Accuracy by width", "Accuracy by the width of the embedding."),
@@ -251,6 +255,7 @@ def _figures(plan: Plan) -> Iterable[Figure]:
         "activation_maps": config.activation_maps is not None,
         **dict.fromkeys(LOW_SHOT, config.evaluation.way == "all"),
         **dict.fromkeys(ON_TASKS, plan.on_tasks),
+        "class_vectors": config.class_vectors is not None,
     }
     for name, (title, caption) in _CAPTIONS.items():
         if drawn.get(name, True) and (name == "activation_maps" or len(_read(folder / f"{name}.csv"))):
