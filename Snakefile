@@ -1,8 +1,7 @@
 """The pipeline, from image archives to few-shot tables, figures and a report.
 
 `snakemake --cores all` makes the embedded demonstration run of config/config.yaml. Another run takes its place, whole:
-`snakemake --cores all --configfile config/runs/fc100.yaml` (with the files that it extends). Single keys are laid over either:
-`--config device=cpu`.
+`snakemake --cores all --configfile config/runs/fc100.yaml`. Single keys are laid over either: `--config device=cpu`.
 """
 
 from snakemake.utils import min_version
