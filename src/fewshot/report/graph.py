@@ -19,7 +19,16 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
     "assemble": ("evaluate",),
     "draw_figures": ("evaluate",),
     "draw_low_shot_figures": ("evaluate",),
-    "write_report": ("assemble", "draw_figures", "draw_activation_maps", "draw_low_shot_figures"),
+    "draw_distance_figures": ("evaluate",),
+    "draw_class_vectors": ("train",),
+    "write_report": (
+        "assemble",
+        "draw_figures",
+        "draw_activation_maps",
+        "draw_low_shot_figures",
+        "draw_distance_figures",
+        "draw_class_vectors",
+    ),
 }
 """Rule -> the rules whose files it reads, without those that these read in their turn. A test holds it against Snakemake's."""
 
@@ -63,6 +72,8 @@ def counts(plan: Plan) -> dict[str, int]:
         "assemble": 1,
         "draw_figures": 1,
         "draw_low_shot_figures": int(plan.config.evaluation.way == "all"),
+        "draw_distance_figures": int(plan.on_tasks),
+        "draw_class_vectors": int(plan.config.class_vectors is not None),
         "write_report": 1,
     }
     return {rule: count for rule, count in jobs.items() if count}

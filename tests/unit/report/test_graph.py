@@ -42,7 +42,9 @@ def test_without_adaptations_the_tasks_go_straight_to_the_evaluation(made_run) -
     assert needs(plan)["write_report"] == ["assemble", "draw_figures"]
 
 
-@pytest.mark.parametrize("run", ["config.yaml", "runs/omniglot.yaml"])
+@pytest.mark.parametrize(
+    "run", ["config.yaml", "runs/002_table1_omniglot_cpu.yaml", "runs/001_cub_50_cpu.yaml", "runs/004_fc100_cpu.yaml"]
+)
 def test_the_arrows_are_those_of_snakemake(run, tmp_path) -> None:
     """Snakemake's graph of rules, without what others imply, the last target and the mirror in MLflow."""
     plan = Plan(load(ROOT / "config" / run))
