@@ -50,7 +50,8 @@ def _measure(part: str, chosen: argparse.Namespace) -> None:
     for row in rows:
         rate = "" if row.rate is None else f"{row.rate:12,.1f} {row.unit}"
         ratio = "" if row.ratio is None else f"{row.ratio:8.1f} x plain"
-        print(f"{row.part}: {row.setting}{rate}{ratio}", flush=True)  # noqa: T201  a command's output
+        processor = "" if row.processor_ratio is None else f" ({row.processor_ratio:.1f} in processor time)"
+        print(f"{row.part}: {row.setting}{rate}{ratio}{processor}", flush=True)  # noqa: T201  a command's output
     print(f"report: {report.write(options.out)}", flush=True)  # noqa: T201
 
 

@@ -107,11 +107,12 @@ def compare(world: World, poolings: Poolings, options: Options, populations: tup
 
     with torch.inference_mode():
         words = check(fast(), slow(), episodes.query[0].size)
-        fast_seconds, slow_seconds = together([fast, slow], options)
+        taken, plain_taken = together([fast, slow], options)
     way, shot, queries = (*episodes.support.shape[1:], episodes.query.shape[2])
     size = next(side for side, count in LOCATIONS.items() if count == values.shape[1])
     setting = f"{way}-way {shot}-shot {queries} queries, {size} px, {'/'.join(poolings)}, {'+'.join(populations)}"
-    return Row("evaluation", setting, tasks / fast_seconds, "tasks/s", few / slow_seconds, words)
+    ratio = taken.ratio(tasks, plain_taken, few)
+    return Row("evaluation", setting, tasks / taken.clock, "tasks/s", few / plain_taken.clock, words, ratio)
 
 
 def run(options: Options) -> tuple[list[Row], list[Growth]]:

@@ -47,6 +47,8 @@ class Row:
         unit: of the rate.
         plain: rate of the plain form in the same run; none: there is none, or it is this row.
         note: what else is to be said.
+        processor_ratio: processor time of the plain form over that of this, for as much; on a CPU, where a machine that others
+            use at the same time distorts it less than the ratio of the rates.
     """
 
     part: str
@@ -55,6 +57,7 @@ class Row:
     unit: str
     plain: float | None = None
     note: str = ""
+    processor_ratio: float | None = None
 
     @property
     def ratio(self) -> float | None:
@@ -73,30 +76,44 @@ class Growth:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Taken:
+    """Seconds of a call: on the clock, and of all its threads together (none on CUDA)."""
+
+    clock: float
+    processor: float | None
+
+    def ratio(self, units: float, slow: Taken, slow_units: float) -> float | None:
+        """Processor time of `slow` over this, each for one of its units."""
+        if self.processor is None or slow.processor is None:
+            return None
+        return (slow.processor / slow_units) / (self.processor / units)
+
+
 def seconds(function: Callable[[], object], options: Options) -> float:
-    """Seconds of a call: the best of as many as fit the time, after one to warm up."""
-    return together([function], options)[0]
+    """Seconds of a call on the clock: the best of as many as fit the time, after one to warm up."""
+    return together([function], options)[0].clock
 
 
-def together(functions: Sequence[Callable[[], object]], options: Options) -> list[float]:
-    """As `seconds`, for several functions taken in turn, so that what else the machine does meets them alike."""
-    best = [float("inf")] * len(functions)
+def together(functions: Sequence[Callable[[], object]], options: Options) -> list[Taken]:
+    """Best times of several functions taken in turn, so that what else the machine does meets them alike."""
+    times: list[list[tuple[float, float]]] = [[] for _ in functions]
     for function in functions:
         _timed(function, options.device)
-    started, rounds = time.perf_counter(), 0
-    while rounds < 2 or time.perf_counter() - started < options.seconds * len(functions):
-        for i, function in enumerate(functions):
-            best[i] = min(best[i], _timed(function, options.device))
-        rounds += 1
-    return best
-
-
-def _timed(function: Callable[[], object], device: torch.device) -> float:
     started = time.perf_counter()
+    while len(times[0]) < 2 or time.perf_counter() - started < options.seconds * len(functions):
+        for function, taken in zip(functions, times, strict=True):
+            taken.append(_timed(function, options.device))
+    on_cpu = options.device.type == "cpu"
+    return [Taken(min(c for c, _ in taken), min(p for _, p in taken) if on_cpu else None) for taken in times]
+
+
+def _timed(function: Callable[[], object], device: torch.device) -> tuple[float, float]:
+    clock, processor = time.perf_counter(), time.process_time()
     function()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - started
+    return time.perf_counter() - clock, time.process_time() - processor
 
 
 def matmul_rate(options: Options, dtype: torch.dtype = torch.float32) -> float:

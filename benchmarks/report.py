@@ -20,12 +20,14 @@ def write(out: Path) -> Path:
     for part, table in rows.groupby("part", sort=False):
         about = machines[machines["part"] == part].iloc[0].drop("part").dropna()
         lines += [f"## {part}", "", "; ".join(f"{name} {value}" for name, value in about.items()) + ".", ""]
-        lines += ["| Setting | Rate | Plain form | Ratio | |", "|---|---|---|---|---|"]
+        lines += ["| Setting | Rate | Plain form | Ratio | of processor time | |", "|---|---|---|---|---|---|"]
         row: Any
         for row in table.itertuples():
             rate, plain = _number(row.rate, row.unit), _number(row.plain, row.unit)
-            ratio = "" if pd.isna(row.ratio) else f"{row.ratio:.1f}"
-            lines.append(f"| {row.setting} | {rate} | {plain} | {ratio} | {'' if pd.isna(row.note) else row.note} |")
+            ratio, processor = ("" if pd.isna(value) else f"{value:.1f}" for value in (row.ratio, row.processor_ratio))
+            lines.append(
+                f"| {row.setting} | {rate} | {plain} | {ratio} | {processor} | {'' if pd.isna(row.note) else row.note} |"
+            )
         lines.append("")
     for part, points in growth.groupby("part", sort=False):
         lines += [f"## How cost grows: {part}", "", "Seconds; all else as usual.", "", "| | | |", "|---|---|---|"]

@@ -82,10 +82,11 @@ def run(options: Options) -> tuple[list[Row], list[Growth]]:
         for precision, compiled in forms:
             fast = trainer(backbone, size, options.device, precision, compiled)
             taken, plain = together([partial(fast.step, 0), partial(slow.step, 0)], options)
-            share, inputs = flops / taken / peaks[precision], _inputs(fast, options) / taken
+            share, inputs = flops / taken.clock / peaks[precision], _inputs(fast, options) / taken.clock
             setting = f"{backbone}, {size} px, batch {batch}, channels-last, {precision}{', compiled' if compiled else ''}"
             note = f"{100 * share:.0f} % of the matrix product's rate; {100 * inputs:.1f} % of the time for crops and flips"
-            rows.append(Row("stage1", setting, batch / taken, "images/s", batch / plain, note))
+            ratio = taken.ratio(1, plain, 1)
+            rows.append(Row("stage1", setting, batch / taken.clock, "images/s", batch / plain.clock, note, ratio))
     return rows, _grow(options)
 
 

@@ -43,12 +43,12 @@ def test_other_accuracies_than_the_plain_forms_end_the_benchmark():
 
 def test_the_report_holds_every_part_that_was_run(options):
     about = machine(options.device)
-    save(options.out, "evaluation", [Row("evaluation", "pooled", 500.0, "tasks/s", 20.0, "equal")],
+    save(options.out, "evaluation", [Row("evaluation", "pooled", 500.0, "tasks/s", 20.0, "equal", 31.0)],
          [Growth("evaluation", "GAP / GAP", "shots", value, value / 10) for value in (1, 5)], about)  # fmt: skip
     save(options.out, "easyfsl", [Row("easyfsl", "left out", None, "")], [], about)
     text = report.write(options.out).read_text()
-    assert "| pooled | 500 tasks/s | 20 tasks/s | 25.0 | equal |" in text
-    assert "| left out |  |  |  |  |" in text
+    assert "| pooled | 500 tasks/s | 20 tasks/s | 25.0 | 31.0 | equal |" in text
+    assert "| left out |  |  |  |  |  |" in text
     assert "| GAP / GAP | shots | 1: 0.1, 5: 0.5 |" in text
     assert about["revision"] in text
     assert (options.out / "growth.png").stat().st_size > 0
