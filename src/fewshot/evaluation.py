@@ -23,11 +23,12 @@ from fewshot.errors import ConfigError
 from fewshot.features import Features
 from fewshot.models.heads import PoolingKind, pool_locations
 from fewshot.models.network import Network
-from fewshot.votes import BaseVotes, Tasks, Vectors, right
+from fewshot.votes import BaseVotes, Tasks, Vectors, right, task_by_task
 
 Accuracies = dict[str, npt.NDArray[np.float64]]
-_BLOCK_BYTES = 256 << 20
-"""Bytes of prototypes and added channels of a block of tasks; the more tasks share a dense map, the better."""
+_BLOCK_BYTES = {("cpu", True): 4 << 20, ("cpu", False): 256 << 20, ("cuda", True): 256 << 20, ("cuda", False): 256 << 20}
+"""Bytes of prototypes and added channels of a block of tasks, by device and whether it is judged task by task: then a cache's
+size; image by image, the more tasks share a map, the better."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,8 @@ class Evaluator:
         values = way * channels
         if adapted is not None:
             values += 2 * adapted[0].size + way * queries * locations * (way + 1)
-        return max(1, _BLOCK_BYTES // (4 * int(values)))
+        limit = _BLOCK_BYTES[self.device.type, task_by_task(locations, way)]
+        return max(1, limit // (4 * int(values)))
 
     def _tasks(
         self, support: Tensor, query: Tensor, support_pooling: PoolingKind, query_pooling: PoolingKind, extra: Tensor | None

@@ -7,7 +7,7 @@ import torch
 from benchmarks import plain
 from fewshot.episodes import Episodes
 from fewshot.errors import ConfigError
-from fewshot.evaluation import ClassWeights, Evaluator, interval
+from fewshot.evaluation import _BLOCK_BYTES, ClassWeights, Evaluator, interval
 from fewshot.features import Features
 from fewshot.models.heads import pool_locations
 from fewshot.votes import BaseVotes, Tasks, Vectors, _image_by_image, _task_by_task, right
@@ -54,7 +54,7 @@ def expected(world, support_kind, query_kind, scale, adapted=None):
 @pytest.mark.parametrize("query_kind", ["gap", "gmp", "dense"])
 def test_all_poolings_and_populations_equal_the_plain_loop(world, support_kind, query_kind, monkeypatch):
     features, episodes, labels, weights = world
-    monkeypatch.setattr("fewshot.evaluation._BLOCK_BYTES", 4 * 4 * WAY * CHANNELS)
+    monkeypatch.setattr("fewshot.evaluation._BLOCK_BYTES", dict.fromkeys(_BLOCK_BYTES, 4 * 4 * WAY * CHANNELS))
     monkeypatch.setattr("fewshot.votes._GATHER_BYTES", {"cpu": 3 * WAY * QUERIES * CHANNELS * 4})
     monkeypatch.setattr("fewshot.votes._PRODUCT_BYTES", {"cpu": 2 * WAY * QUERIES * WAY * 4})
     monkeypatch.setattr("fewshot.votes._GROUP_BYTES", {"cpu": 5 * WAY * CHANNELS * 4})
