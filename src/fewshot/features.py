@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,18 @@ class Features:
         Raises:
             DataError: a row has no features.
         """
-        found = np.searchsorted(self.rows, rows).clip(max=len(self.rows) - 1)
-        if not np.array_equal(self.rows[found], rows):
+        known = len(self._positions)
+        found = self._positions[rows] if rows.size == 0 or (rows.min() >= 0 and rows.max() < known) else np.full(1, -1)
+        if (found < 0).any():
             raise DataError("the tasks name images that have no features; extract the features of this part again")
         return found
+
+    @cached_property
+    def _positions(self) -> npt.NDArray[np.int64]:
+        """Position of every store row up to the last that has features; -1: it has none."""
+        positions = np.full(int(self.rows.max(initial=-1)) + 1, -1, dtype=np.int64)
+        positions[self.rows] = np.arange(len(self.rows))
+        return positions
 
 
 @torch.inference_mode()

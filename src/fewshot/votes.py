@@ -143,10 +143,10 @@ class _Stage1:
 def _answers(logits: Tensor, own: Tensor, stage1: _Stage1 | None, of_base: bool) -> tuple[Tensor | None, Tensor | None]:
     """The two answers (g, s), None where not asked for, from scaled cosines (g, k, way, s), which are overwritten."""
     if logits.shape[1] == 1:  # one vector: no exponentials are needed to compare two softmaxes of one sum
-        best, others = logits[:, 0].amax(1), stage1.highest[:, 0] if stage1 is not None else None
         alone = None if of_base else _first_best(logits[:, 0]) == own
-        if stage1 is None or others is None:
+        if stage1 is None:
             return alone, None
+        best, others = logits[:, 0].amax(1), stage1.highest[:, 0]
         return alone, stage1.right & (others >= best) if alone is None else alone & (best > others)
     highest = logits.amax(2)
     terms = logits.sub_(highest.unsqueeze(2)).exp_()
