@@ -43,12 +43,19 @@ def plan(tiny):
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """What a run made: every file with numbers, without those that tell times, and without hidden leftovers."""
-    told = {"model.json", "adapt.json", "settings.json", "metrics.jsonl", "meta.json", "index.html"}
+    """What a run made: every file with numbers, without those that tell times.
+
+    A process killed after its last output was written, and before its state was removed, leaves locks and state behind.
+    """
+    told = {"model.json", "adapt.json", "settings.json", "metrics.jsonl", "meta.json", "report.html"}
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in told and path.suffix != ".svg" and path.stem != "networks"
+        if path.is_file()
+        and path.name not in told
+        and path.suffix not in (".svg", ".lock")
+        and path.stem != "networks"
+        and not ((path.parent.with_suffix("") / "adapt.json").exists() and path.parent.suffix == ".state")
     }
 
 

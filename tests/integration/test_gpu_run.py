@@ -76,7 +76,9 @@ def test_a_run_in_several_calls_is_taken_up_by_the_pipeline(away, tmp_path):
     snakemake = ("snakemake", "--snakefile", str(ROOT / "Snakefile"), "--configfile", str(config), "--cores", "1")
     planned = call(*snakemake, "--dry-run", "results_only")
     jobs = dict(re.findall(r"^(\w+)\s+(\d+)$", planned.stdout + planned.stderr, re.MULTILINE))
-    assert set(jobs) == {"assemble", "draw_figures", "draw_activation_maps", "results_only", "total"}, planned.stdout
+    assert set(jobs) == {"assemble", "draw_figures", "draw_activation_maps", "write_report", "results_only", "total"}, (
+        planned.stdout
+    )
     made = call(*snakemake, "--until", "assemble")
     assert made.returncode == 0, made.stdout + made.stderr
     plan = Plan(load(config))
