@@ -12,7 +12,7 @@ from fewshot.plan import Plan
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
-PATIENCE = 60_000
+PATIENCE = 240_000
 
 
 @pytest.fixture(scope="module")

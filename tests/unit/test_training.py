@@ -184,7 +184,7 @@ def test_episodic_learning_happens(tiny_store, job):
 def test_tasks_that_the_store_does_not_have_are_refused(tiny_store, job, tmp_path):
     with pytest.raises(DataError, match=r"stage1\.training\.objective\.way is 50, but training has only \d+ classes"):
         prepare(tiny_store, episodic(job, objective={"way": 50}), CPU, tmp_path / "s")
-    with pytest.raises(DataError, match=r"shot \+ queries = 31 images a class, but a training class has only \d+"):
+    with pytest.raises(DataError, match=r"asks for 31 images a class, but a training class has only \d+"):
         prepare(tiny_store, episodic(job, objective={"queries": 30}), CPU, tmp_path / "s")
 
 
