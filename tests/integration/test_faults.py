@@ -54,7 +54,7 @@ def contents(folder: Path) -> dict[str, bytes]:
         if path.is_file()
         and path.name not in told
         and path.suffix not in (".svg", ".lock")
-        and path.stem != "networks"
+        and path.stem not in ("networks", "index")  # seconds of a training, in the tables
         and not ((path.parent.with_suffix("") / "adapt.json").exists() and path.parent.suffix == ".state")
     }
 
