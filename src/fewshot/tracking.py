@@ -144,7 +144,9 @@ def _client() -> MlflowClient:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     from mlflow import MlflowClient
 
-    client = MlflowClient(tracking_uri=tracking_uri())
+    # MLflow keeps a database open under its name as long as the process lives: that of this folder needs one of its own.
+    uri = tracking_uri()
+    client = MlflowClient(tracking_uri=f"sqlite:///{Path('mlflow.db').resolve()}" if uri == DEFAULT_URI else uri)
     if client.get_experiment_by_name(EXPERIMENT) is None:
         client.create_experiment(EXPERIMENT)
     return client

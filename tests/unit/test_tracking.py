@@ -1,6 +1,7 @@
 """Tracking: what reaches MLflow from a run's files, once, however often a job is tracked."""
 
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -69,15 +70,21 @@ def plan(tmp_path, monkeypatch):
     return plan
 
 
-def _runs(uri=tracking.DEFAULT_URI):
+def _client():
+    """Of the working directory's database, as `mlflow ui` opens it there."""
     from mlflow import MlflowClient
 
-    client = MlflowClient(tracking_uri=uri)
+    assert Path("mlflow.db").exists()
+    return MlflowClient(tracking_uri=f"sqlite:///{Path('mlflow.db').resolve()}")
+
+
+def _runs():
+    client = _client()
     experiment = client.get_experiment_by_name(tracking.EXPERIMENT)
     return client, {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
 
 
-def test_a_run_is_mirrored_once_and_replaced_only_where_its_files_changed(plan, tmp_path, edit_record):
+def test_a_run_is_mirrored_once_and_replaced_only_where_its_files_changed(plan, edit_record):
     (network,) = plan.networks
     parent = tracking.init(plan)
     first = tracking.track(plan, network)
@@ -87,7 +94,6 @@ def test_a_run_is_mirrored_once_and_replaced_only_where_its_files_changed(plan, 
     assert set(runs) == {"small", train, adapt, as_trained, implants}
     assert json.loads(tracking.tracked_path(plan, network).read_text())["runs"] == first
     assert json.loads(tracking.flag_path(plan).read_text())["parent"] == parent
-    assert (tmp_path / "mlflow.db").exists()
 
     run = runs[train]
     assert run.info.status == "FINISHED"
@@ -119,11 +125,9 @@ def test_a_run_is_mirrored_once_and_replaced_only_where_its_files_changed(plan, 
 
 
 def test_a_tracking_that_was_cut_off_is_made_again(plan):
-    from mlflow import MlflowClient
-
     (network,) = plan.networks
     first = tracking.track(plan, network)  # without init: the parent is made on the way
-    MlflowClient(tracking_uri=tracking.DEFAULT_URI).delete_tag(first["train dense seed0"], tracking.CONTENT)
+    _client().delete_tag(first["train dense seed0"], tracking.CONTENT)
     second = tracking.track(plan, network)
     assert second["train dense seed0"] != first["train dense seed0"]
     assert len(_runs()[1]) == 5
