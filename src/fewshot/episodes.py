@@ -121,20 +121,31 @@ def draw_exemplars(
     return support, np.broadcast_to(query, (draws, *query.shape)), np.broadcast_to(held_out, (draws, len(held_out)))
 
 
-def draw(store: Store, job: EpisodeJob) -> Episodes:
-    """The tasks of an episode job on a store. Deterministic in the job and the store's labels.
+def require(store: Store, job: EpisodeJob) -> None:
+    """Check that the tasks of an episode job can be drawn; a training asks before it begins.
 
     Raises:
         DataError: fewer classes than `way`, or a class with fewer images than `shot + queries`.
     """
+    if job.way == "all" or job.queries == "all":
+        require_images(store, job.part, 2, 2)
+    else:
+        require_images(store, job.part, job.shot + (1 if job.queries == "remaining" else job.queries), job.way)
+
+
+def draw(store: Store, job: EpisodeJob) -> Episodes:
+    """The tasks of an episode job on a store. Deterministic in the job and the store's labels.
+
+    Raises:
+        DataError: as `require`.
+    """
+    require(store, job)
     # Training validates on tasks of the validation classes too; with the same seed they would be the very tasks on which the
     # kept state was chosen.
     seed = job.seed + (2**32 if job.part == "val" else 0)
     if job.way == "all" or job.queries == "all":
-        require_images(store, job.part, 2, 2)
         arrays = draw_exemplars(divided(store, job.part), store.rows("held_out"), job.shot, job.tasks, seed)
     else:
-        require_images(store, job.part, job.shot + (1 if job.queries == "remaining" else job.queries), job.way)
         rows = store.rows(job.part)
         labels = store.labels[rows]
         class_rows = [rows[labels == label] for label in np.unique(labels)]

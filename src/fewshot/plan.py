@@ -103,7 +103,8 @@ class Plan:
     def __init__(self, config: RunConfig) -> None:
         self.config = config
         dataset = config.dataset
-        self.store = f"{dataset.name}-{dataset.image_size}px-{dataset.key()}"
+        size = f"{dataset.image_size}px" if dataset.image_size else "own-size"
+        self.store = f"{dataset.name}-{size}-{dataset.key()}"
         self.networks = self._networks()
         self.evaluations = self._evaluations()
         self.adaptations = self._adaptations()

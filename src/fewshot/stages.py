@@ -36,7 +36,7 @@ def draw_episodes(plan: Plan, job: EpisodeJob) -> None:
 
 def train(plan: Plan, job: NetworkJob, *, threads: int | None = None) -> None:
     """Image store -> trained network (stage 1)."""
-    from fewshot import training
+    from fewshot import episodes, training
     from fewshot.checkpoint import load_network
     from fewshot.data.store import open_store
     from fewshot.device import select_device
@@ -44,6 +44,8 @@ def train(plan: Plan, job: NetworkJob, *, threads: int | None = None) -> None:
 
     device = select_device(plan.config.device, threads, tensor_float_32=True)
     store = open_store(plan.store_dir)
+    for shot in plan.config.evaluation.shots:  # said now, not after hours of training
+        episodes.require(store, plan.episodes(shot))
     teacher = None
     if job.teacher is not None:
         network, info = load_network(plan.network_dir(job.teacher), device, store.data_hash)

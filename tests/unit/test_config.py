@@ -82,7 +82,7 @@ BAD = [
     ("stage1.training.augmentation", {"resized_crop": [0.9, 0.2]}, "the smaller share first"),
     ("stage1.training.augmentation", {"resized_crop": [2.0, 3.0]}, "resized_crop"),
     ("stage1.training.augmentation", {"crop": 16, "crop_padding": 4}, "crop takes the place of crop_padding"),
-    ("stage1.training.augmentation", {"crop": 64}, "crops 64 px of smaller images"),
+    ("stage1.training.augmentation", {"crop": 64}, "crops 64 px: set dataset.image_size to 64 or more"),
     ("evaluation.tests.0.poolings", [], "poolings"),
     ("evaluation.shots", [], "shots"),
     ("dataset", {"name": "fc100", "image_size": 8}, "need 16 px"),

@@ -12,7 +12,7 @@ from fewshot.config.base import Settings, Share
 class _Dataset(Settings):
     incidental: ClassVar[frozenset[str]] = frozenset({"raw", "hashes"})  # the store holds the hash of what was found
 
-    image_size: Annotated[int, Field(ge=8, le=1024)]
+    image_size: Annotated[int, Field(ge=8, le=1024)] | None
     """Side of the square images in the store, in pixels."""
     held_out: Share = 1 / 6
     """Share of each base class's images kept out of stage 1, for testing on base classes (0: none)."""
@@ -93,7 +93,8 @@ class FolderSettings(_Dataset):
 
     added: ClassVar[frozenset[str]] = frozenset({"base_at_least", "test_folder"})
     name: Literal["folder"]
-    image_size: Annotated[int, Field(ge=8, le=1024)] = 84
+    image_size: Annotated[int, Field(ge=8, le=1024)] | None = None
+    """Side of the square images in the store, in pixels; none: the median of the images' shorter sides, 16 to 84."""
     folder: str
     """Folder whose sub-folders are the classes."""
     split: str | None = None

@@ -50,14 +50,13 @@ class RunConfig(Settings):
     def _references(self) -> Self:
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError("seeds must differ")
-        if self.dataset.image_size < 16:
-            raise ValueError(f"dataset.image_size is {self.dataset.image_size}: the four 2x2 poolings of a backbone need 16 px")
+        size = self.dataset.image_size
+        if size is not None and size < 16:
+            raise ValueError(f"dataset.image_size is {size}: the four 2x2 poolings of a backbone need 16 px")
         for name, network in self.stage1.networks.items():
             crop = network.training.augmentation.crop
-            if crop is not None and crop > self.dataset.image_size:
-                raise ValueError(
-                    f"network {name!r} crops {crop} px of smaller images: raise dataset.image_size to {crop} or more"
-                )
+            if crop is not None and (size is None or crop > size):
+                raise ValueError(f"network {name!r} crops {crop} px: set dataset.image_size to {crop} or more")
         self._check_validation()
         self._check_teachers()
         for test in self.evaluation.tests:

@@ -46,6 +46,12 @@ def decode_image(payload: bytes | str, size: int, upright: bool = False) -> Imag
         return square(picture, size)
 
 
+def shorter_side(path: Path) -> int:
+    """Pixels of an image's shorter side, from the head of its file."""
+    with Pillow.open(path) as picture:
+        return min(picture.size)
+
+
 def decode_array(payload: Image, size: int) -> Image:
     """An image that is already pixels: uint8 (H, W, 3), resized where it has to be."""
     if payload.shape[:2] == (size, size):

@@ -26,7 +26,8 @@ class Measured:
     def __init__(self, plan: Plan, rows: Sequence[Row], published: pd.DataFrame) -> None:
         self.plan, self.table = plan, published
         self.published = Published(published)
-        self.dataset, self.image_size = plan.config.dataset.name, plan.config.dataset.image_size
+        self.dataset = plan.config.dataset.name
+        self.image_size = plan.config.dataset.image_size or 0  # found from one's own images, of which no paper has numbers
         self.shots = sorted({row.record.evaluated.shot for row in rows})
         order = list(plan.config.stage1.networks)
         rows = sorted(rows, key=lambda row: (row.record.adaptation != AS_TRAINED, order.index(row.record.network.name)))

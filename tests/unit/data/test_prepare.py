@@ -31,6 +31,7 @@ def source(items, **changes):
         "classes": (("b", "base"), ("a", "val"), ("c", "test")),
         "items": lambda: iter(items),
         "decode": flat,
+        "image_size": 16,
         "images": len(items),
     }
     return Source(**(fields | changes))

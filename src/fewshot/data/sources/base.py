@@ -37,6 +37,8 @@ class Source:
     """The images, in any order, read as they are asked for."""
     decode: Callable[[Any], Image]
     """payload -> uint8 (S, S, 3). Runs in worker processes, so it must be picklable; may raise what it likes."""
+    image_size: int
+    """S: side of what `decode` returns, pixels."""
     images: int
     """Number of images: of the known set, or found beforehand."""
     images_per_class: int | None = None

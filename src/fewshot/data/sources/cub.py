@@ -82,6 +82,7 @@ def source(settings: CubSettings, images: int = IMAGES) -> Source:
         classes=split,
         items=lambda: _items(archive, tables, official, settings.held_out > 0),
         decode=partial(decode_image, size=settings.image_size),
+        image_size=settings.image_size,
         images=found,
         archives={ARCHIVE.file: archive.record},
         notes=tuple(notes),

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
+from statistics import median_low
 
 from fewshot.config import FolderSettings
 from fewshot.data.archives import refuse_unknown
-from fewshot.data.pictures import decode_image
+from fewshot.data.pictures import decode_image, shorter_side
 from fewshot.data.sources.base import Item, Source
 from fewshot.data.splits import Split, checked, drawn, read_split
 from fewshot.errors import DataError
 
 IGNORED = {"thumbs.db", "desktop.ini"}
 """Files that desktops leave in folders; names that start with a dot are ignored too."""
+SMALLEST, LARGEST = 16, 84
+"""Bounds of a size that is found: what four 2x2 poolings need, and what the field's networks are trained on."""
 
 
 def source(settings: FolderSettings) -> Source:
     """The classes are the sub-folders, in alphabetical order within a part; every file in them must be an image.
 
     Images are turned upright by the camera's orientation mark, converted to RGB from any mode, cropped to the central
-    square and resized.
+    square and resized: to `image_size`, or to the median of their shorter sides between 16 and 84 pixels.
 
     Raises:
-        DataError: the folder is missing or has no sub-folders, a class is empty, or the split does not fit the classes.
+        DataError: the folder is missing or has no sub-folders, a class is empty, the split does not fit the classes, or files
+            are no images.
     """
     folder = Path(settings.folder)
     refuse_unknown(settings.hashes, ())
@@ -38,10 +43,15 @@ def source(settings: FolderSettings) -> Source:
     split, notes = _split(settings, names, Counter(item.label for item in items))
     if settings.test_folder is not None:
         items += _tested(Path(settings.test_folder), names)
+    found = _found_size(folder, items)
+    size = settings.image_size or found
+    if settings.image_size is None:
+        notes += (f"Images are of {size} px, found from their shorter sides; dataset.image_size sets another size.",)
     return Source(
         classes=split,
         items=lambda: iter(items),
-        decode=partial(decode_image, size=settings.image_size, upright=True),
+        decode=partial(decode_image, size=size, upright=True),
+        image_size=size,
         images=len(items),
         notes=notes,
         where=folder,
@@ -65,6 +75,21 @@ def _split(settings: FolderSettings, names: list[str], images: Counter[str]) -> 
     return checked(rows, settings.folder, names), (
         f"Base classes are the {len(many)} of {len(names)} with at least {settings.base_at_least} images.",
     )
+
+
+def _found_size(folder: Path, items: Iterable[Item]) -> int:
+    """Median of the images' shorter sides, within the bounds. All files' heads are read: what is no image is named at once."""
+    sides: list[int] = []
+    others: list[str] = []
+    for item in items:
+        try:
+            sides.append(shorter_side(Path(item.payload)))
+        except Exception:  # whatever a file that is no image makes Pillow raise
+            others.append(item.file)
+    if others:
+        named = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+        raise DataError(f"{folder}: not an image that Pillow knows: {named}; remove from the class folders what is no image")
+    return min(max(median_low(sides), SMALLEST), LARGEST)
 
 
 def _tested(folder: Path, names: list[str]) -> list[Item]:

@@ -88,6 +88,7 @@ def source(settings: MiniImageNetSettings, images_per_class: int = IMAGES_PER_CL
         classes=tuple((names[row["class"]], row["part"]) for row in rows),
         items=items,
         decode=decode,
+        image_size=settings.image_size,
         images=len(rows) * images_per_class,
         images_per_class=images_per_class,
         archives={archive.known.file: archive.record for archive in archives},

@@ -55,6 +55,7 @@ def source(settings: OmniglotSettings, characters: Split | None = None) -> Sourc
         classes=classes,
         items=lambda: _items(archives, known, settings.rotations),
         decode=partial(_decode, size=settings.image_size),
+        image_size=settings.image_size,
         images=len(classes) * DRAWERS,
         images_per_class=DRAWERS,
         archives={archive.known.file: archive.record for archive in archives},

@@ -70,11 +70,32 @@ def test_orientation_and_names_with_spaces(tmp_path, kit):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_file_that_is_no_image_is_named(tmp_path, kit, workers):
     make(kit, tmp_path / "photos")
-    (tmp_path / "photos" / "class1" / "notes.txt").write_text("text")
+    cut = tmp_path / "photos" / "class1" / "9.png"
+    cut.write_bytes(kit.picture(0, (50, 40))[:45])  # its head is whole
     settings = settings_for(tmp_path / "photos")
-    with pytest.raises(DataError, match=r"class1/notes\.txt: the image does not decode .*; replace the file or remove it"):
+    with pytest.raises(DataError, match=r"class1/9\.png: the image does not decode .*; replace the file or remove it"):
         kit.prepared(folder.source(settings), settings, tmp_path / "store")
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+def test_all_files_that_are_no_images_are_named_at_once(tmp_path, kit):
+    make(kit, tmp_path / "photos")
+    for i in range(5):
+        (tmp_path / "photos" / "class1" / f"notes{i}.txt").write_text("text")
+    with pytest.raises(DataError, match=r"Pillow knows: class1/notes0\.txt, .*notes2\.txt and 2 more; remove from the class"):
+        folder.source(settings_for(tmp_path / "photos"))
+
+
+@pytest.mark.parametrize(("side", "found"), [(9, 16), (48, 48), (300, 84)])
+def test_the_size_is_found_from_the_images(tmp_path, kit, side, found):
+    make(kit, tmp_path / "photos", classes=3)
+    for i in range(3):
+        for j in range(8):
+            (tmp_path / "photos" / f"class{i}" / f"more{j}.png").write_bytes(kit.picture(0, (side + 7 * j, side)))
+    settings = settings_for(tmp_path / "photos").model_copy(update={"image_size": None})
+    store = kit.prepared(open_source(settings), settings, tmp_path / "store")
+    assert store.image_size == found
+    assert f"Images are of {found} px, found from their shorter sides" in store.meta["notes"][-1]
 
 
 def test_bad_folders(tmp_path, kit):
