@@ -14,21 +14,11 @@ if not workflow.overwrite_configfiles:
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/files.smk"
+include: "workflow/rules/parameters.smk"
 
 
 report: "workflow/report/workflow.rst"
-
-
-wildcard_constraints:
-    store="[^/]+",
-    run="[^/]+",
-    network="[^/]+",
-    network_name="[^/]+",
-    adaptation="[^/]+",
-    episodes="[^/]+",
-    part="val|test",
-    seed="[0-9]+",
-    tasks="[0-9]+",
 
 
 localrules:

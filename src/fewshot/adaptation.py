@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from fewshot import provenance
+from fewshot import job_code, provenance
 from fewshot.checkpoint import FORMAT
 from fewshot.config import ImplantingSettings
 from fewshot.data.store import Store
@@ -65,10 +65,9 @@ def adapt(network: Network, sha256: str, store: Store, episodes: Episodes, job: 
     stream = _frozen_stream(network, sha256, store, rows)
     per_task = way * shot * sum(values[0].numel() for values in stream.inputs) * _BYTES_PER_VALUE
     chunk = max(1, min(CHUNK[device.type], _memory(device) // per_task))
-    code = provenance.source_hash("fewshot.adaptation", f"fewshot.methods.{job.settings.method}")
     state = _State(
         folder,
-        identity=f"{sha256}/{job.key}/{episodes.hash}/{tasks}/{code}",
+        identity=f"{sha256}/{job.key}/{episodes.hash}/{tasks}/{job_code.adaptation(job)}",
         shape=(*index.shape, stream.features.shape[1], job.settings.width),
         epochs=job.settings.epochs,
     )

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from fewshot import provenance
+from fewshot import job_code, provenance
 from fewshot.checkpoint import FORMAT
 from fewshot.data.store import Store
 from fewshot.episodes import Episodes
@@ -65,10 +65,7 @@ def extend(
     tasks, (way, shot) = job.tasks, episodes.support.shape[1:]
     ground = Ground(network, store, features, job.network.seed, job.name)
     method = METHODS[settings.method](ground, settings)
-    code = provenance.source_hash(
-        "fewshot.extension", f"fewshot.methods.{settings.method}", job.network.settings.backbone.module
-    )
-    state = _State(folder, f"{sha256}/{job.key}/{episodes.hash}/{code}")
+    state = _State(folder, f"{sha256}/{job.key}/{episodes.hash}/{job_code.extension(job)}")
     values, curves = [], []
     for number in tqdm(range(tasks), desc=f"{job.name}, {shot} shots", unit="task", mininterval=5):
         classes = np.repeat(np.arange(way), episodes.query.shape[2])

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 PACKAGE = "fewshot"
 ROOT = Path(__file__).parent
 
-REACH_JOBS_AS_SETTINGS = frozenset(f"{PACKAGE}.{name}" for name in ("config", "errors", "job", "plan", "provenance", "stages"))
+REACH_JOBS_AS_SETTINGS = frozenset(
+    f"{PACKAGE}.{name}" for name in ("config", "errors", "job", "job_code", "plan", "provenance", "stages")
+)
 """Left out of `source_hash`: what these decide reaches a job as its settings and paths, which count by themselves."""
 
 

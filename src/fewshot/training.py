@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from fewshot import provenance
+from fewshot import job_code, provenance
 from fewshot.checkpoint import save_network
 from fewshot.config import TrainingSettings
 from fewshot.data.augment import augment
@@ -39,9 +39,6 @@ from fewshot.sampling import Sampling, build_sampling
 from fewshot.validation import Validation
 
 logger = logging.getLogger(__name__)
-
-VALIDATION = ("fewshot.evaluation", "fewshot.features", "fewshot.nearest_prototype")
-"""Code that only judges networks: a change there is no reason to train one anew."""
 
 
 class Trainer:
@@ -264,9 +261,7 @@ def train(
 
 def training_identity(store: Store, job: NetworkJob, teacher: str | None = None) -> str:
     """What a training is: settings, seed, data, code, and the hash of the network it learns from."""
-    used = "fewshot.training", job.settings.backbone.module, job.settings.training.objective.module
-    code = provenance.source_hash(*used, without=VALIDATION)
-    return f"{job.key}/seed{job.seed}/{store.data_hash}/{code}/{teacher}"
+    return f"{job.key}/seed{job.seed}/{store.data_hash}/{job_code.training(job.settings)}/{teacher}"
 
 
 def write_outputs(store: Store, job: NetworkJob, trainer: Trainer, folder: Path, teacher: str | None = None) -> None:

@@ -4,6 +4,7 @@ import sys
 import numpy as np
 import pytest
 
+from fewshot import stages
 from fewshot.config import parse
 from fewshot.data.store import open_store
 from fewshot.files import write_record
@@ -54,6 +55,29 @@ def tiny_store(tmp_path_factory, tiny_config):
 @pytest.fixture
 def tiny_plan(tiny_config):
     return Plan(tiny_config)
+
+
+@pytest.fixture(scope="session")
+def run_stages():
+    """`run_stages(plan)`: all jobs of a run up to its evaluations, or to those of the stage `last`, in the working folder."""
+    arrows = {"features": stages.adapt, "classifier": stages.extend}
+    jobs = {
+        "prepare": lambda plan: stages.prepare(plan, workers=1),
+        "episodes": lambda plan: [stages.draw_episodes(plan, plan.episodes(shot)) for shot in plan.config.evaluation.shots],
+        "train": lambda plan: [stages.train(plan, job, threads=1) for job in plan.networks],
+        "extract": lambda plan: [stages.extract(plan, job, threads=1) for job in plan.networks],
+        "adapt": lambda plan: [arrows[job.settings.gives](plan, job, threads=1) for job in plan.adaptations],
+        "evaluate": lambda plan: [stages.evaluate(plan, job, threads=1) for job in plan.evaluations],
+    }
+
+    def run(plan, last="evaluate"):
+        for stage, do in jobs.items():
+            do(plan)
+            if stage == last:
+                return plan
+        raise ValueError(last)
+
+    return run
 
 
 @pytest.fixture

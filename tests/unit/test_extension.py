@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -32,16 +33,11 @@ CONFIG = {
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
+def run(tmp_path, monkeypatch, run_stages):
     """A run in a folder of its own, up to features."""
     plan = Plan(parse(CONFIG))
     monkeypatch.chdir(tmp_path)
-    stages.prepare(plan, workers=1)
-    for shot in plan.config.evaluation.shots:
-        stages.draw_episodes(plan, plan.episodes(shot))
-    stages.train(plan, plan.networks[0], threads=1)
-    stages.extract(plan, plan.networks[0], threads=1)
-    return plan
+    return run_stages(plan, last="extract")
 
 
 def test_from_exemplars_to_a_row_of_the_summary(run, pytestconfig):
@@ -66,6 +62,23 @@ def test_from_exemplars_to_a_row_of_the_summary(run, pytestconfig):
     assert set(summary["population"]) == {"novel", "novel_in_all", "all", "base_in_all"}
     assert set(summary["queries"]) == {"all"}
     assert (summary["way"] == (pd.read_csv(run.store_dir / "classes.csv")["part"] == "test").sum()).all()
+
+
+def test_carried_home_the_predictions_make_the_same_figures(run, run_stages, tmp_path_factory, monkeypatch, pytestconfig):
+    published = pytestconfig.rootpath / "config" / "published.csv"
+    for job in run.adaptations:
+        stages.extend(run, job, threads=1)
+    for evaluation in run.evaluations:
+        stages.evaluate(run, evaluation, threads=1)
+    draw_low_shot_figures(run, published)
+    figures = run.results.resolve() / "figures"
+    archives = [path.resolve() for path in stages.pack(run, Path("packed"))]
+    monkeypatch.chdir(tmp_path_factory.mktemp("home"))
+    run_stages(run, last="episodes")
+    stages.take(archives)
+    draw_low_shot_figures(run, published)
+    for name in ("finetuning_curves", "low_shot_accuracy", "exemplars"):
+        assert (run.results / "figures" / f"{name}.csv").read_text() == (figures / f"{name}.csv").read_text()
 
 
 def test_the_figures_show_what_the_files_say(run, pytestconfig):

@@ -5,14 +5,13 @@ import pandas as pd
 import pytest
 import torch
 
-from fewshot import stages
 from fewshot.config import parse
 from fewshot.plan import AS_TRAINED, Plan
 from fewshot.task_results import is_current, save_accuracies
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory, tiny_config):
+def run(tmp_path_factory, tiny_config, run_stages):
     """A run whose implants have no channels, evaluated; in a folder of its own."""
     folder = tmp_path_factory.mktemp("run")
     data = tiny_config.as_dict()
@@ -21,17 +20,7 @@ def run(tmp_path_factory, tiny_config):
     plan = Plan(parse(data))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        stages.prepare(plan, workers=1)
-        for shot in plan.config.evaluation.shots:
-            stages.draw_episodes(plan, plan.episodes(shot))
-        for network in plan.networks:
-            stages.train(plan, network, threads=1)
-            stages.extract(plan, network, threads=1)
-        for adaptation in plan.adaptations:
-            stages.adapt(plan, adaptation, threads=1)
-        for evaluation in plan.evaluations:
-            stages.evaluate(plan, evaluation, threads=1)
-        yield plan
+        yield run_stages(plan)
 
 
 def test_without_implants_every_task_has_the_accuracy_of_the_network_as_trained(run):

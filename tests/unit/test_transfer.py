@@ -13,24 +13,15 @@ from fewshot.transfer import is_taken, pack, take
 
 
 @pytest.fixture(scope="module")
-def packed(tmp_path_factory, tiny_config):
+def packed(tmp_path_factory, tiny_config, run_stages):
     """A whole tiny run made in one folder, and its archives."""
     folder = tmp_path_factory.mktemp("away")
     plan = Plan(tiny_config)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        stages.prepare(plan, workers=1)
-        for shot in plan.config.evaluation.shots:
-            stages.draw_episodes(plan, plan.episodes(shot))
         with pytest.raises(DataError, match="nothing is complete yet"):
             pack(plan, folder / "early")
-        for network in plan.networks:
-            stages.train(plan, network, threads=1)
-            stages.extract(plan, network, threads=1)
-        for adaptation in plan.adaptations:
-            stages.adapt(plan, adaptation, threads=1)
-        for evaluation in plan.evaluations:
-            stages.evaluate(plan, evaluation, threads=1)
+        run_stages(plan)
         archives = pack(plan, folder / "out")
     return plan, folder, archives
 

@@ -23,11 +23,12 @@ def _rules() -> dict[str, str]:
 
 
 RULES = _rules()
-COMMON = (ROOT / "workflow" / "rules" / "common.smk").read_text()
+FUNCTIONS = {name: (ROOT / "workflow" / "rules" / f"{name}.smk").read_text() for name in ("common", "files", "parameters")}
 
 
-def test_common_holds_functions_only():
-    assert not re.search(r"^(rule|checkpoint) ", COMMON, re.MULTILINE)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_what_the_rules_share_holds_functions_only(name):
+    assert not re.search(r"^(rule|checkpoint) ", FUNCTIONS[name], re.MULTILINE)
     assert "lambda" not in "".join(path.read_text() for path in (ROOT / "workflow" / "rules").glob("*.smk"))
 
 
@@ -37,7 +38,7 @@ def test_one_adapter_a_rule():
 
 
 def test_the_archives_of_the_rules_are_those_of_the_sources():
-    (found,) = (node.value for node in ast.parse(COMMON).body if ast.unparse(node).startswith("ARCHIVES = "))
+    (found,) = (node.value for node in ast.parse(FUNCTIONS["files"]).body if ast.unparse(node).startswith("ARCHIVES = "))
     assert eval(ast.unparse(found)) == {
         "fc100": (cifar100.ARCHIVE.file,), "cifar_fs": (cifar100.ARCHIVE.file,), "cub": (cub.ARCHIVE.file,),
         "omniglot": tuple(known.file for known in omniglot.ARCHIVES), "images": (miniimagenet.ARCHIVE.file,),
@@ -67,8 +68,10 @@ def test_the_code_of_a_rule_is_what_its_stage_imports(stage, function):
     imports = [node for node in body.body if isinstance(node, ast.ImportFrom)]
     modules = {name.name for node in imports if node.module == "fewshot" for name in node.names}
     modules |= {node.module.removeprefix("fewshot.") for node in imports if node.module != "fewshot"}
-    text = COMMON.split(f"def {function}_code(")[1].split("\n\n\n")[0]
-    named = set(re.findall(r'"(?:fewshot\.)?(\w+)"', text))
+    code = ast.parse((ROOT / "src" / "fewshot" / "job_code.py").read_text())
+    (body,) = (node for node in code.body if isinstance(node, ast.FunctionDef) and node.name == function)
+    named = {node.value for node in ast.walk(body) if isinstance(node, ast.Constant)}
+    assert re.search(rf"code=(job_code\.{function}\(\)|{function}_code),", RULES[stage])
     # The store is imported by all of these; the frame of a job changes no result.
     assert {"device"} <= modules - {"data.store", "job"} <= named
 

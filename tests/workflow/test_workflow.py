@@ -192,6 +192,6 @@ def test_the_sections_of_the_front_door_are_in_order(root):
     lines = (root / "Snakefile").read_text().splitlines()
     assert len(lines) < 60
     included = [lines.index(f'include: "workflow/rules/{name}.smk"') for name in (
-        "common", "data", "stage1", "stage2", "evaluate", "report", "tracking"
+        "common", "files", "parameters", "data", "stage1", "stage2", "evaluate", "report", "tracking"
     )]  # fmt: skip
     assert all(before < after for before, after in pairwise(included))

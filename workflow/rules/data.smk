@@ -20,7 +20,7 @@ rule prepare:
     params:
         settings=store_settings,
         raw=raw_stamps,
-        code=preparation_code(),
+        code=job_code.preparation(PLAN.config.dataset),
     script:
         "../scripts/prepare.py"
 
@@ -38,6 +38,6 @@ rule draw_episodes:
         mem_mb=growing(1000),
         runtime=growing(15),
     params:
-        code=source_hash("fewshot.episodes"),
+        code=job_code.episodes(),
     script:
         "../scripts/draw_episodes.py"

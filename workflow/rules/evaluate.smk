@@ -23,6 +23,6 @@ rule evaluate:
         runtime=growing(60),
     params:
         settings=evaluation_settings,
-        code=evaluation_code(),
+        code=job_code.evaluation(),
     script:
         "../scripts/evaluate.py"

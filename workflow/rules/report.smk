@@ -44,7 +44,7 @@ rule assemble:
         runtime=growing(15),
     params:
         settings=run_settings,
-        code=page_code("fewshot.report.assembly"),
+        code=job_code.pages("assembly"),
     script:
         "../scripts/assemble.py"
 
@@ -74,7 +74,7 @@ rule write_report:
         runtime=growing(15),
     params:
         settings=run_settings,
-        code=page_code("fewshot.report.page"),
+        code=job_code.pages("page"),
     script:
         "../scripts/write_report.py"
 
@@ -121,7 +121,7 @@ rule draw_figures:
         runtime=growing(15),
     params:
         settings=run_settings,
-        code=source_hash("fewshot.report.plots"),
+        code=job_code.figures("plots"),
     script:
         "../scripts/draw_figures.py"
 
@@ -149,7 +149,7 @@ rule draw_activation_maps:
         runtime=growing(30),
     params:
         settings=map_settings,
-        code=source_hash("fewshot.report.activation_maps"),
+        code=job_code.figures("activation_maps"),
     script:
         "../scripts/draw_activation_maps.py"
 
@@ -177,7 +177,7 @@ rule draw_class_vectors:
         runtime=growing(30),
     params:
         settings=vector_settings,
-        code=source_hash("fewshot.report.class_vectors"),
+        code=job_code.figures("class_vectors"),
     script:
         "../scripts/draw_class_vectors.py"
 
@@ -211,7 +211,7 @@ rule draw_distance_figures:
         runtime=growing(15),
     params:
         settings=run_settings,
-        code=source_hash("fewshot.report.distance_figures"),
+        code=job_code.figures("distance_figures"),
     script:
         "../scripts/draw_distance_figures.py"
 
@@ -259,6 +259,6 @@ rule draw_low_shot_figures:
         runtime=growing(15),
     params:
         settings=run_settings,
-        code=source_hash("fewshot.report.low_shot_figures"),
+        code=job_code.figures("low_shot_figures"),
     script:
         "../scripts/draw_low_shot_figures.py"

@@ -46,6 +46,6 @@ rule extract:
         mem_mb=growing(8000),
         runtime=growing(60),
     params:
-        code=extraction_code(),
+        code=job_code.extraction(),
     script:
         "../scripts/extract.py"

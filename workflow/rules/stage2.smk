@@ -31,10 +31,10 @@ rule adapt:
 
 rule extend:
     input:
-        store=store_files,
-        network=network_files,
+        store=tested_store,
+        network=tested_network,
         features=feature_files,
-        episodes="resources/{store}/episodes/{episodes}.npz",
+        episodes=tested_episodes,
     output:
         expand(
             "resources/{{store}}/networks/{{network}}/seed{{seed}}/extended/{{adaptation}}/{{episodes}}-first{{tasks}}/{file}",

@@ -13,7 +13,7 @@ rule init_tracking:
     params:
         uri=public_uri(),
         settings=run_settings,
-        code=source_hash("fewshot.tracking"),
+        code=job_code.tracking(),
     script:
         "../scripts/init_tracking.py"
 
@@ -35,6 +35,6 @@ rule track:
         mem_mb=growing(4000),
         runtime=growing(30),
     params:
-        code=source_hash("fewshot.tracking"),
+        code=job_code.tracking(),
     script:
         "../scripts/track.py"

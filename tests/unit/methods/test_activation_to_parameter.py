@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fewshot import stages
 from fewshot.checkpoint import load_network
 from fewshot.config import ActivationMappingSettings, parse
 from fewshot.data.store import open_store
@@ -141,22 +140,12 @@ def test_a_loss_that_is_not_finite_is_refused_in_one_line(activations):
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, run_stages):
     """The whole run up to stage 2."""
     plan = Plan(parse(CONFIG))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("run"))
-        stages.prepare(plan, workers=1)
-        for shot in (1, 5):
-            stages.draw_episodes(plan, plan.episodes(shot))
-        for job in plan.networks:
-            stages.train(plan, job, threads=1)
-            stages.extract(plan, job, threads=1)
-        for job in plan.adaptations:
-            stages.extend(plan, job, threads=1)
-        for job in plan.evaluations:
-            stages.evaluate(plan, job, threads=1)
-        yield plan, open_store(plan.store_dir)
+        yield run_stages(plan), open_store(plan.store_dir)
 
 
 def ground_of(plan, store, job):

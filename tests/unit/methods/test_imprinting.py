@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fewshot import predictions, stages
+from fewshot import predictions
 from fewshot.checkpoint import load_network
 from fewshot.config import FinetuningSettings, ImprintingSettings, JointTrainingSettings, parse
 from fewshot.data.store import open_store
@@ -37,17 +37,12 @@ CONFIG = {
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
+def world(tmp_path_factory, run_stages):
     """A trained network with its features, and the draws of five exemplars."""
     plan = Plan(parse(CONFIG))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("run"))
-        stages.prepare(plan, workers=1)
-        for shot in (1, 5):
-            stages.draw_episodes(plan, plan.episodes(shot))
-        job = plan.networks[0]
-        stages.train(plan, job, threads=1)
-        stages.extract(plan, job, threads=1)
+        job = run_stages(plan, last="extract").networks[0]
         store = open_store(plan.store_dir)
         network, _ = load_network(plan.network_dir(job))
         ground = Ground(network, store, load_features(plan.features_dir(job)), 0, "test")

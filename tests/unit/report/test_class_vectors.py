@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 import torch
 
-from fewshot import stages
 from fewshot.checkpoint import load_network
 from fewshot.config import parse
 from fewshot.data.store import open_store
@@ -27,13 +26,11 @@ CONFIG = {
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, run_stages):
     plan = Plan(parse(CONFIG))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("run"))
-        stages.prepare(plan, workers=1)
-        stages.train(plan, plan.networks[0], threads=1)
-        yield plan
+        yield run_stages(plan, last="train")
 
 
 def test_the_figure_has_every_class_on_both_sides(run):

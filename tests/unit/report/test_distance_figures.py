@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fewshot import stages
 from fewshot.config import parse
 from fewshot.errors import DataError
 from fewshot.plan import Plan
@@ -48,18 +47,11 @@ CONFIG = {
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, run_stages):
     plan = Plan(parse(CONFIG))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("run"))
-        stages.prepare(plan, workers=1)
-        stages.draw_episodes(plan, plan.episodes(1))
-        for job in plan.networks:
-            stages.train(plan, job, threads=1)
-            stages.extract(plan, job, threads=1)
-        for evaluation in plan.evaluations:
-            stages.evaluate(plan, evaluation, threads=1)
-        yield plan
+        yield run_stages(plan)
 
 
 def test_the_run_ends_in_tables_and_figures(run, pytestconfig):

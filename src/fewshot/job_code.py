@@ -1,0 +1,99 @@
+"""The code that the result of each job depends on, as one hash a job: an edit elsewhere makes nothing anew.
+
+Snakemake runs a job again when its hash has changed, and a state left by a killed job is taken up only where it has not. Each
+function names what its stage imports, and leaves out what the job's settings do not choose. `fewshot.stages`, which calls all
+of them, counts for nothing by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fewshot.config import content_hash
+from fewshot.provenance import PACKAGE, ROOT, source_hash
+
+if TYPE_CHECKING:
+    from fewshot.config import DatasetSettings, NetworkSettings
+    from fewshot.plan import AdaptationJob
+
+_SOURCES = {"fc100": "cifar100", "cifar_fs": "cifar100"}
+"""Data set -> the module that reads it, where its name is another."""
+_JUDGES = ("evaluation", "features", "nearest_prototype")
+"""What only judges networks while they are trained: a change there is no reason to train one anew."""
+
+
+def preparation(dataset: DatasetSettings) -> str:
+    """The code that reads a data set, and no other, with the class lists of its splits."""
+    source = _SOURCES.get(dataset.name, dataset.name)
+    code = _hash("data.prepare", without=_others("data.sources", source))
+    return _with_files(code, ROOT.joinpath("data", "splits").glob(f"{dataset.name}*"))
+
+
+def episodes() -> str:
+    """The code that draws tasks."""
+    return _hash("episodes")
+
+
+def training(settings: NetworkSettings) -> str:
+    """The code of stage 1, of the network's own backbone and objective alone."""
+    chosen = settings.backbone.module, settings.training.objective.module
+    return source_hash(*_named("training", "checkpoint", "device"), *chosen, without=set(_named(*_JUDGES)))
+
+
+def extraction() -> str:
+    """The code that computes features."""
+    return _hash("features", "checkpoint", "device")
+
+
+def adaptation(job: AdaptationJob) -> str:
+    """The code of the one method, and of the frame that applies it to tasks."""
+    method = job.settings.method
+    used = "adaptation", f"methods.{method}", "episodes", "checkpoint", "device"
+    return _hash(*used, without=_others("methods", method))
+
+
+def extension(job: AdaptationJob) -> str:
+    """The code of the one method, of the frame that applies it to tasks, and of the network that it may train."""
+    method, backbone = job.settings.method, job.network.settings.backbone.module
+    used = _named("extension", f"methods.{method}", "features", "episodes", "checkpoint", "device")
+    return source_hash(*used, backbone, without=set(_others("methods", method)))
+
+
+def evaluation() -> str:
+    """The code of the evaluation. What a stage-2 method does reaches it as that method's files."""
+    return _hash("task_results", "features", "checkpoint", "device", without=_others("methods", "prototypical"))
+
+
+def figures(module: str) -> str:
+    """The code of a module of the report that draws, such as `plots`."""
+    return _hash(f"report.{module}")
+
+
+def pages(module: str) -> str:
+    """The code of a module of the report that writes pages, such as `page`, with their templates."""
+    return _with_files(_hash(f"report.{module}"), ROOT.joinpath("report", "templates").iterdir())
+
+
+def tracking() -> str:
+    """The code that mirrors a run into MLflow."""
+    return _hash("tracking")
+
+
+def _hash(*modules: str, without: Iterable[str] = ()) -> str:
+    return source_hash(*_named(*modules), without=set(without))
+
+
+def _with_files(code: str, files: Iterable[Path]) -> str:
+    return content_hash([code, [path.read_text() for path in sorted(files)]])
+
+
+def _named(*modules: str) -> Iterator[str]:
+    return (f"{PACKAGE}.{name}" for name in modules)
+
+
+def _others(package: str, chosen: str) -> Iterator[str]:
+    """The modules that settings could name in place of the chosen one."""
+    names = {path.stem for path in ROOT.joinpath(*package.split(".")).glob("*.py")} - {"__init__", "base", chosen}
+    return _named(*(f"{package}.{name}" for name in names))

@@ -1,0 +1,92 @@
+"""Which jobs an edit makes anew."""
+
+import pytest
+
+from fewshot import job_code, provenance
+from fewshot.config import parse
+from fewshot.plan import Plan
+
+NETWORKS = {
+    "small": {"backbone": {"name": "c128f"}, "embedding": 6},
+    "base": {"backbone": {"name": "resnet12"}},
+    "wide": {
+        "backbone": {"name": "resnet12"},
+        "classifier": {"kind": "none"},
+        "training": {"objective": {"kind": "episodic"}},
+    },
+}
+TESTS = {
+    "trained": {"tests": [{"networks": ["small", "base", "wide"]}]},
+    "implants": {"shots": [5], "tests": [{"networks": ["base"], "adaptation": "implants"}]},
+    "imprinted": {
+        "way": "all",
+        "queries": "all",
+        "tests": [{"networks": ["small"], "adaptation": "imprinted", "populations": ["all"]}],
+    },
+}
+STAGE2 = {"implants": {"method": "implanting"}, "imprinted": {"method": "imprinting"}}
+
+
+def plan(tested: str = "trained", dataset: str = "glyphs") -> Plan:
+    held_out = {"held_out": 0.25} if dataset == "glyphs" else {}
+    return Plan(
+        parse(
+            {
+                "run": "code",
+                "dataset": {"name": dataset} | held_out,
+                "stage1": {"networks": NETWORKS},
+                "stage2": {tested: STAGE2[tested]} if tested in STAGE2 else {},
+                "evaluation": TESTS[tested],
+            }
+        )
+    )
+
+
+def jobs() -> dict[str, str]:
+    """Job -> hash of its code."""
+    datasets = {name: plan(dataset=name).config.dataset for name in ("glyphs", "cub", "fc100", "cifar_fs")}
+    return {
+        **{f"prepare {name}": job_code.preparation(settings) for name, settings in datasets.items()},
+        "episodes": job_code.episodes(),
+        **{f"train {job.name}": job_code.training(job.settings) for job in plan().networks},
+        "extract": job_code.extraction(),
+        "adapt": job_code.adaptation(plan("implants").adaptations[0]),
+        "extend": job_code.extension(plan("imprinted").adaptations[0]),
+        "evaluate": job_code.evaluation(),
+        "plots": job_code.figures("plots"),
+        "page": job_code.pages("page"),
+        "track": job_code.tracking(),
+    }
+
+
+@pytest.mark.parametrize(
+    ("edited", "anew"),
+    [
+        ("data.sources.cub", {"prepare cub"}),
+        ("data.sources.cifar100", {"prepare fc100", "prepare cifar_fs"}),
+        ("models.backbones.convnet", {"train small", "extend"}),
+        ("models.backbones.resnet12", {"train wide", "train base", "adapt"}),  # implants go beside its last block
+        ("objectives.prototypical", {"train wide"}),
+        ("methods.implanting", {"adapt"}),
+        ("methods.imprinting", {"extend"}),
+        ("methods.joint_training", set()),
+        ("nearest_prototype", {"evaluate", "extend"}),  # judging networks is no reason to train them anew
+        ("training", {"train small", "train base", "train wide", "extend"}),  # fine-tuning trains
+        ("report.plots", {"plots", "page"}),
+        ("report.page", {"page"}),
+        ("tracking", {"track"}),
+        ("stages", set()),
+        ("plan", set()),
+        ("job_code", set()),
+    ],
+)
+def test_an_edit_makes_anew_what_depends_on_it_and_no_more(monkeypatch, edited, anew):
+    before, parsed = jobs(), provenance._parsed
+
+    def with_an_edit(name):
+        text, imported = parsed(name)
+        return (text + " edited" if name == f"fewshot.{edited}" else text), imported
+
+    monkeypatch.setattr(provenance, "_parsed", with_an_edit)
+    after = jobs()
+    assert {name for name in before if before[name] != after[name]} == anew

@@ -1,0 +1,65 @@
+"""What a job depends on besides its files: settings and code. No rules here."""
+
+from functools import cache
+
+from fewshot import job_code
+from fewshot.tracking import public_uri
+
+
+@cache
+def stamps(path):
+    """Name, size in bytes and time of change, in whole seconds, of a file or of every file under a folder."""
+    paths = sorted(path.rglob("*")) if path.is_dir() else [path]
+    found = [(str(file.relative_to(path.parent)), file.stat()) for file in paths if file.is_file()]
+    return [(name, status.st_size, int(status.st_mtime)) for name, status in found]
+
+
+def raw_stamps(wildcards):
+    """What tells a replaced archive or a changed folder from the one before, without reading it; none for drawn images."""
+    return run_config.content_hash([stamps(path) for path in raw_paths()]) if raw_paths() else None
+
+
+def store_settings(wildcards):
+    return PLAN.config.dataset.identity()
+
+
+def network_settings(wildcards):
+    return network_job(wildcards).settings.identity()
+
+
+def adaptation_settings(wildcards):
+    return adaptation_job(wildcards).settings.identity()
+
+
+def evaluation_settings(wildcards):
+    """Rows as text, and the scale that dense queries may override."""
+    return {
+        "rows": [str(setting) for setting in evaluation_job(wildcards).settings],
+        "scale": PLAN.config.evaluation.scale,
+    }
+
+
+def vector_settings(wildcards):
+    return PLAN.config.class_vectors.as_dict()
+
+
+def map_settings(wildcards):
+    return {**PLAN.config.activation_maps.as_dict(), "part": PLAN.config.evaluation.part}
+
+
+def run_settings(wildcards):
+    """All that may show in the tables: not where the archives lay, nor which device was asked for."""
+    settings = this_run(wildcards).config.as_dict()
+    return {**settings, "device": None, "dataset": store_settings(wildcards)}
+
+
+def training_code(wildcards):
+    return job_code.training(network_job(wildcards).settings)
+
+
+def adaptation_code(wildcards):
+    return job_code.adaptation(adaptation_job(wildcards))
+
+
+def extension_code(wildcards):
+    return job_code.extension(adaptation_job(wildcards))
