@@ -1,8 +1,18 @@
 """The one error type a user is meant to read: a single line that names the thing and the cure."""
 
+LONGEST = 1500
+
 
 class FewshotError(Exception):
-    """Something the user can mend: a file, a setting, an archive. Shown as one line, never as a traceback."""
+    """Something the user can mend: a file, a setting, an archive. Shown as one line, never as a traceback.
+
+    What it names may come out of a damaged or hostile file: line ends and other control characters are shown as escapes,
+    and of a text that nobody would read the middle is left out.
+    """
+
+    def __init__(self, message: str) -> None:
+        line = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in message)
+        super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 3 :]}")
 
 
 class ConfigError(FewshotError):

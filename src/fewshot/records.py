@@ -79,8 +79,7 @@ def adaptation_record(plan: Plan, job: AdaptationJob) -> Record:
 
 def evaluation_records(plan: Plan, job: EvaluationJob) -> Iterator[Record]:
     """One record for each evaluated setting: mean accuracy and 95 % interval of each population, in percent."""
-    import pandas as pd
-
+    from fewshot import accuracies
     from fewshot.evaluation import interval
 
     folder = plan.evaluation_dir(job)
@@ -88,13 +87,9 @@ def evaluation_records(plan: Plan, job: EvaluationJob) -> Iterator[Record]:
     shared = {name: told[name] for name in ("dataset", "network_key", "seed", "adaptation", "way", "queries")}
     for row in told["settings"]:
         table = folder / f"{row['key']}.parquet"
-        try:
-            accuracies = pd.read_parquet(table).drop(columns="task")
-        except (OSError, ValueError, KeyError) as error:
-            raise DataError(f"{table}: not a table of per-task results ({error}); delete {folder} and run again") from None
         metrics: list[Metric] = []
-        for population in accuracies.columns:
-            mean, half = interval(accuracies[population].to_numpy())
+        for population, values in accuracies.load(table, f"delete {folder} and run again").items():
+            mean, half = interval(values)
             metrics += [(f"{population}_accuracy", mean, 0), (f"{population}_ci95", half, 0)]
         yield Record(
             name=f"evaluate {job.network.name} {job.adaptation} {row['key']} seed{job.network.seed}",

@@ -8,13 +8,10 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
 from fewshot import nearest_prototype, predictions, provenance
+from fewshot.accuracies import save
 from fewshot.adaptation import load_adapted
 from fewshot.config import content_hash
 from fewshot.data.store import Store
@@ -23,7 +20,7 @@ from fewshot.episodes import load as load_episodes
 from fewshot.errors import DataError
 from fewshot.evaluation import Accuracies, Evaluator, class_weights, interval
 from fewshot.features import Features
-from fewshot.files import atomic, read_record, replacing_folder, write_record
+from fewshot.files import read_record, replacing_folder, write_record
 from fewshot.models.network import Network
 from fewshot.plan import AS_TRAINED, EvaluatedSetting, EvaluationJob, Plan
 
@@ -53,7 +50,7 @@ def evaluate(plan: Plan, job: EvaluationJob, store: Store, network: Network, inf
             # The scale belongs to the test, not to the adaptation, so that a gain by adaptation is never one by another scale.
             scale = plan.config.evaluation.scale or network.scale
             accuracies = _accuracies(plan, job, setting, store, info["sha256"], episodes, evaluator, scale)
-            save_accuracies(folder / f"{setting.key}.parquet", accuracies)
+            save(folder / f"{setting.key}.parquet", accuracies)
             for population in setting.populations:
                 values = accuracies[population]
                 mean, half = interval(values)
@@ -124,11 +121,3 @@ def is_current(plan: Plan, job: EvaluationJob) -> bool:
         and record.get("data_hash") == model.get("data_hash")
         and [setting.get("identity") for setting in record.get("settings", [])] == wanted
     )
-
-
-def save_accuracies(path: Path, accuracies: Accuracies) -> None:
-    """Write per-task accuracies (percent) as parquet: a row a task, a column a population."""
-    columns = {"task": np.arange(len(next(iter(accuracies.values()))), dtype=np.int64), **accuracies}
-    content = pd.DataFrame(columns).to_parquet(index=False)
-    with atomic(path) as temporary:
-        temporary.write_bytes(content)

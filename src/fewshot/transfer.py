@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from fewshot.config import content_hash, parse
+from fewshot.data.archives import MEBIBYTE, Archive, Known, Member, members
 from fewshot.errors import ConfigError, DataError
 from fewshot.files import atomic, read_json, read_record, scratch_folder, write_json
 from fewshot.plan import AdaptationJob, EvaluationJob, NetworkJob, Plan
@@ -112,14 +113,10 @@ def network_folder(model: Path) -> Iterator[Path]:
         raise DataError(f"{model}: no such model; name a network's folder (with model.json) or an archive of `fewshot pack`")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        try:
-            with tarfile.open(model, "r:gz") as archive:
-                for member in archive:
-                    name = Path(member.name).name
-                    if name in NETWORK_FILES and member.isreg() and member.size <= LARGEST:
-                        archive.extract(member.replace(name=name), folder, filter="data")
-        except (tarfile.TarError, EOFError, OSError, ValueError) as error:
-            raise DataError(f"{model}: damaged, or not an archive of `fewshot pack` ({type(error).__name__})") from None
+        for member in _members(model):
+            name = Path(member.name).name
+            if name in NETWORK_FILES:
+                (folder / name).write_bytes(member.read())
         if not (folder / NETWORK_FILES[1]).exists():
             raise DataError(f"{model}: holds no network; take an archive network-<name>-seed<k>.tar.gz of `fewshot pack`")
         yield folder
@@ -165,27 +162,31 @@ def _write(plan: Plan, path: Path, files: list[Path]) -> Path:
     return path
 
 
+def _members(path: Path) -> Iterator[Member]:
+    """The files of an archive of `pack`, read as those from elsewhere are: bounded, in one pass, nothing but plain files."""
+    known = Known(path.name, "the archive of `fewshot pack`", max_member=LARGEST, max_total=64 * LARGEST)
+    return members(Archive(path, known, {}, None))
+
+
 def _unpack(path: Path, scratch: Path) -> Plan:
     """Read an archive into the scratch folder and return its run's plan."""
+    if not path.is_file():
+        raise DataError(f"{path}: no such archive")
+    packed = _members(path)
+    first = next(packed, None)
+    if first is None or first.name != CONFIG or first.size > MEBIBYTE:
+        raise DataError(f"{path}: not an archive of `fewshot pack` (it begins without {CONFIG}); nothing was taken")
     try:
-        with tarfile.open(path, "r:gz") as archive:
-            config = archive.extractfile(CONFIG)
-            if config is None:
-                raise KeyError(CONFIG)
-            plan = Plan(parse(json.loads(config.read(LARGEST))))
-            made = {str(file) for job in plan.networks for file in _network_files(plan, job)}
-            made |= {str(file) for file in _result_files(plan)}
-            for member in archive:
-                if member.name == CONFIG:
-                    continue
-                if member.name not in made or not member.isreg() or member.size > LARGEST:
-                    raise DataError(f"{path}: {member.name!r} is not of run {plan.config.run}; nothing was taken")
-                archive.extract(member, scratch, filter="data")
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such archive") from None
-    except (tarfile.TarError, EOFError, OSError, KeyError, ValueError) as error:
-        kind = type(error).__name__
-        raise DataError(f"{path}: damaged, or not an archive of `fewshot pack` ({kind}); nothing was taken") from None
+        plan = Plan(parse(json.loads(first.read())))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: {CONFIG} in it is damaged ({type(error).__name__}); nothing was taken") from None
+    made = {str(file) for job in plan.networks for file in _network_files(plan, job)}
+    made |= {str(file) for file in _result_files(plan)}
+    for member in packed:
+        if member.name not in made:
+            raise DataError(f"{path}: {member.name!r} is not of run {plan.config.run}; nothing was taken")
+        (scratch / member.name).parent.mkdir(parents=True, exist_ok=True)
+        (scratch / member.name).write_bytes(member.read())
     return plan
 
 

@@ -17,7 +17,8 @@ with atheris.instrument_imports(
     include=["fewshot", "tarfile", "zipfile", "gzip", "pickle", "yaml", "csv", "json", "numpy.lib"]
 ):
     sys.path.insert(0, str(Path(__file__).parents[2]))
-    from tests.fuzz.targets import TARGETS, check
+    from tests.fuzz.target import check
+    from tests.fuzz.targets import TARGETS
 
 parser = argparse.ArgumentParser()
 parser.add_argument("target", choices=TARGETS)

@@ -136,7 +136,7 @@ def test_the_archive_of_a_network_is_a_model(dense, task, tmp_path):
     with pytest.raises(DataError, match="holds no network"):
         classify(tmp_path / "results.tar.gz", *task[:2])
     (tmp_path / "no.tar.gz").write_bytes(b"no archive")
-    with pytest.raises(DataError, match="damaged, or not an archive of `fewshot pack`"):
+    with pytest.raises(DataError, match=r"not a whole archive .*; get the archive of `fewshot pack` again"):
         classify(tmp_path / "no.tar.gz", *task[:2])
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.fuzz.targets import TARGETS, _place, check
+from tests.fuzz.target import check, place
+from tests.fuzz.targets import TARGETS
 
 ROOT = Path(__file__).parents[2]
 INPUTS = 100
@@ -44,7 +45,7 @@ def mutated(data: bytes, rng: random.Random, others: list[bytes]) -> bytes:
 @pytest.fixture(scope="module", autouse=True)
 def _clean():
     yield
-    shutil.rmtree(_place(), ignore_errors=True)
+    shutil.rmtree(place(), ignore_errors=True)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")

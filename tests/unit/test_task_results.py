@@ -7,7 +7,7 @@ import torch
 
 from fewshot.config import parse
 from fewshot.plan import AS_TRAINED, Plan
-from fewshot.task_results import is_current, save_accuracies
+from fewshot.task_results import is_current
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +53,3 @@ def test_the_scale_at_testing_is_the_networks_and_recorded(run):
         record = json.loads((run.evaluation_dir(run.evaluation(network, name)) / "settings.json").read_text())
         assert all(abs(setting["scale"] - 60) < 5 for setting in record["settings"])
     assert torch.get_num_threads() == 1
-
-
-def test_accuracies_are_kept_a_row_a_task(tmp_path):
-    save_accuracies(tmp_path / "a.parquet", {"novel": np.array([50.0, 60.0]), "both": np.array([1.0, 2.0])})
-    table = pd.read_parquet(tmp_path / "a.parquet")
-    assert table.to_dict("list") == {"task": [0, 1], "novel": [50.0, 60.0], "both": [1.0, 2.0]}

@@ -108,7 +108,7 @@ def test_a_file_that_the_run_does_not_make_is_refused(packed, home, name):
         return content
 
     path = changed(archives[0], home / "x.tar.gz", rename)
-    with pytest.raises(DataError, match=r"is not of run tiny; nothing was taken"):
+    with pytest.raises(DataError, match=r"is not of run tiny; nothing was taken|path; refused, get the archive"):
         take([path])
     path.unlink()
     assert files(home) == before
@@ -121,14 +121,14 @@ def test_a_link_is_refused(packed, home):
             if member.name.endswith("metrics.jsonl"):
                 member.type, member.linkname, member.size = tarfile.SYMTYPE, "/etc/passwd", 0
             target.addfile(member, source.extractfile(member) if member.isreg() else None)
-    with pytest.raises(DataError, match="nothing was taken"):
+    with pytest.raises(DataError, match=r"x\.tar\.gz: member .* is a link; refused"):
         take([home / "x.tar.gz"])
 
 
 def test_a_cut_archive_none_and_those_of_other_images_or_runs_are_refused(packed, home):
     plan, _, archives = packed
     (home / "cut.tar.gz").write_bytes(archives[0].read_bytes()[:1000])
-    with pytest.raises(DataError, match=r"cut\.tar\.gz: damaged, or not an archive"):
+    with pytest.raises(DataError, match=r"cut\.tar\.gz: not a whole archive"):
         take([home / "cut.tar.gz"])
     with pytest.raises(DataError, match=r"no\.tar\.gz: no such archive"):
         take([home / "no.tar.gz"])

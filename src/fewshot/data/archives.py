@@ -249,7 +249,7 @@ def _member(archive: Archive, name: str, size: int, stream: Callable[[], IO[byte
     def read() -> bytes:
         try:
             with stream() as file:
-                data = file.read()
+                data = file.read(size + 1)  # of a member that says less than it has, zipfile would unpack the whole
         except DAMAGE as error:
             raise damaged(archive, error) from None
         if len(data) != size:

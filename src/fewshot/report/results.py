@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
+from fewshot.accuracies import load
 from fewshot.config import AdaptationSettings, NetworkSettings
 from fewshot.data.store import open_store
 from fewshot.errors import DataError
@@ -190,22 +191,15 @@ def _difference(
 
 
 def _read_tasks(path: Path, evaluated: EvaluatedSetting) -> dict[str, Floats]:
-    try:
-        table = pd.read_parquet(path)
-    except FileNotFoundError:
-        raise DataError(f"{path}: missing; run this evaluation again") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a readable parquet file ({type(error).__name__}); run this evaluation again") from None
-    missing = [name for name in ("task", *evaluated.populations) if name not in table.columns]
+    cure = "run this evaluation again"
+    found = load(path, cure)
+    missing = [name for name in evaluated.populations if name not in found]
     if missing:
-        raise DataError(f"{path}: has no column {', '.join(missing)}; run this evaluation again")
-    if len(table) != evaluated.tasks or (table["task"].to_numpy() != np.arange(evaluated.tasks)).any():
-        raise DataError(f"{path}: holds {len(table):,} tasks, not the first {evaluated.tasks:,}; run this evaluation again")
-    accuracies: dict[str, Floats] = {name: table[name].to_numpy(np.float64) for name in table.columns if name != "task"}
-    for name, values in accuracies.items():
-        if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 100):
-            raise DataError(f"{path}: column {name} is not all percent (0 to 100); run this evaluation again")
-    return accuracies
+        raise DataError(f"{path}: has no column {', '.join(missing)}; {cure}")
+    for values in found.values():
+        if len(values) != evaluated.tasks:
+            raise DataError(f"{path}: holds {len(values):,} tasks, not {evaluated.tasks:,}; {cure}")
+    return found
 
 
 def read_lines(path: Path) -> pd.DataFrame:

@@ -118,3 +118,10 @@ def test_drawn_needs_enough_classes():
 def test_drawn_seeds_differ():
     classes = [str(i) for i in range(30)]
     assert drawn(classes, (0.5, 0.2, 0.3), 0) != drawn(classes, (0.5, 0.2, 0.3), 1)
+
+
+def test_a_header_with_a_line_end_in_it_is_still_one_line(tmp_path):
+    (tmp_path / "split.csv").write_bytes(b'"cla\rss",part\na,base\n')
+    with pytest.raises(DataError, match=r"split\.csv: the columns are cla\\rss, part; it needs class and part") as error:
+        read_split(tmp_path / "split.csv", ["a"])
+    assert len(str(error.value).splitlines()) == 1

@@ -1,0 +1,64 @@
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from fewshot import accuracies
+from fewshot.errors import DataError
+
+
+def test_a_row_a_task_and_a_column_a_population(tmp_path):
+    path = tmp_path / "a.parquet"
+    accuracies.save(path, {"novel": np.array([50.0, 60.0]), "both": np.array([1.0, 2.0])})
+    assert pd.read_parquet(path).to_dict("list") == {"task": [0, 1], "novel": [50.0, 60.0], "both": [1.0, 2.0]}
+    found = accuracies.load(path, "cure")
+    assert {name: values.tolist() for name, values in found.items()} == {"novel": [50.0, 60.0], "both": [1.0, 2.0]}
+
+
+def test_a_missing_file_is_one_line(tmp_path):
+    with pytest.raises(DataError, match=r"a\.parquet: missing; run again"):
+        accuracies.load(tmp_path / "a.parquet", "run again")
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"task": [0, 2], "novel": [1.0, 2.0]}, "its tasks are not numbered"),
+        ({"novel": [1.0, 2.0]}, "not a table of per-task results"),
+        ({"task": [0, 1], "novel": ["a", "b"]}, "not a table of per-task results"),
+        ({"task": [0, 1], "novel": [1.0, 100.1]}, "column novel is not all percent"),
+        ({"task": [0, 1], "novel": [-0.1, 1.0]}, "column novel is not all percent"),
+        ({"task": [0, 1], "novel": [float("nan"), 1.0]}, "column novel is not all percent"),
+    ],
+)
+def test_what_is_no_such_table_is_one_line(tmp_path, columns, words):
+    pd.DataFrame(columns).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=rf"a\.parquet: {words}.*; run again"):
+        accuracies.load(tmp_path / "a.parquet", "run again")
+
+
+def test_a_table_whose_description_names_no_type_is_read_all_the_same_or_refused(tmp_path):
+    """pandas' own description of the columns, in which a fuzzer wrote a type that numpy does not know, is not asked."""
+    path = tmp_path / "a.parquet"
+    accuracies.save(path, {"novel": np.array([50.0, 60.0])})
+    table = parquet.read_table(path)
+    described = {key: value.replace(b'"int64"', b'"i^t64"') for key, value in table.schema.metadata.items()}
+    assert described != table.schema.metadata
+    parquet.write_table(table.replace_schema_metadata(described), path)
+    assert accuracies.load(path, "run again")["novel"].tolist() == [50.0, 60.0]
+
+
+def test_a_file_of_kilobytes_that_unpacks_to_gigabytes_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    path = tmp_path / "a.parquet"
+    monkeypatch.setattr(accuracies, "VALUES", 3_000_000)
+    table = pa.table({"task": np.arange(1_000_000), "novel": np.zeros(1_000_000)})
+    parquet.write_table(table, path, compression="zstd")
+    with pytest.raises(DataError, match="not a table of per-task results"):
+        accuracies.load(path, "run again")
+    parquet.write_table(table, path)
+    assert len(accuracies.load(path, "run again")["novel"]) == 1_000_000
+    monkeypatch.setattr(accuracies, "VALUES", 1_999_999)
+    monkeypatch.setattr(parquet.ParquetFile, "read", lambda file: pytest.fail("it was read"))
+    with pytest.raises(DataError, match="not a table of per-task results"):
+        accuracies.load(path, "run again")
