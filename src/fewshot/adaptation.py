@@ -27,7 +27,7 @@ from fewshot.config import ImplantingSettings
 from fewshot.data.store import Store
 from fewshot.episodes import Episodes
 from fewshot.errors import DataError
-from fewshot.files import atomic, load_array, read_record, write_record
+from fewshot.files import atomic, load_array, read_record, state_path, write_record
 from fewshot.methods import implanting
 from fewshot.models.network import Network
 from fewshot.plan import AdaptationJob
@@ -140,7 +140,7 @@ class _State:
     """
 
     def __init__(self, folder: Path, identity: str, shape: tuple[int, ...], epochs: int) -> None:
-        self.folder = folder.with_name(folder.name + ".state")
+        self.folder = state_path(folder)
         self._array = self.folder / "features.npy"
         self.identity, self.done, self._before = identity, 0, 0.0
         self.curve = np.zeros((epochs, 2))

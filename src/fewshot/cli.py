@@ -18,6 +18,7 @@ import yaml
 
 from fewshot import __version__, stages
 from fewshot.config import load, schema
+from fewshot.files import tidy
 from fewshot.job import user_errors
 from fewshot.plan import Plan
 
@@ -39,7 +40,9 @@ def _plan(config: Path) -> Plan:
 
 
 def _missing(path: Path, force: bool) -> bool:
+    """Whether a job has to run: its last output, `path`, is not there, or it is to be made again."""
     if path.exists() and not force:
+        tidy(path.parent)
         logging.getLogger(__name__).info("%s is there; --force does it again", path)
         return False
     return True
@@ -106,8 +109,12 @@ def evaluate(config: Config, network: Network = None, seed: Seed = None, threads
         plan = _plan(config)
         chosen = plan.select(network, seed)
         for job in plan.evaluations:
-            if job.network in chosen and (force or not stages.evaluated(plan, job)):
+            if job.network not in chosen:
+                continue
+            if force or not stages.evaluated(plan, job):
                 stages.evaluate(plan, job, threads=threads)
+            else:
+                tidy(plan.evaluation_dir(job))
 
 
 @app.command()

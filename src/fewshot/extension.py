@@ -28,7 +28,7 @@ from fewshot.episodes import Episodes
 from fewshot.errors import DataError
 from fewshot.evaluation import interval
 from fewshot.features import Features
-from fewshot.files import atomic, read_sealed, save_array, write_record, write_sealed
+from fewshot.files import atomic, read_sealed, save_array, state_path, write_record, write_sealed
 from fewshot.methods import activation_to_parameter, imprinting, joint_training
 from fewshot.methods.base import Curve, Extend, Ground, Task
 from fewshot.models.network import Network
@@ -120,7 +120,7 @@ class _State:
     """Finished tasks of an unfinished job, in `<folder>.state`, a file a task; and the training that is under way."""
 
     def __init__(self, folder: Path, identity: str) -> None:
-        self.folder = folder.with_name(folder.name + ".state")
+        self.folder = state_path(folder)
         self.identity, self.seconds = identity, 0.0
         note = self.folder / "identity"
         if note.exists():

@@ -32,10 +32,7 @@ def scratch_folder(out: Path) -> Iterator[Path]:
     What a killed process left there is removed by the next one: a lock tells it from a folder that is still in use.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    for left in out.parent.glob(f".{glob.escape(out.name)}.*.partial"):
-        with contextlib.suppress(OSError), (left / _LOCK).open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(left, ignore_errors=True)
+    _clear_scratch(out)
     folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
     try:
         with (folder / _LOCK).open("w") as lock:
@@ -43,6 +40,13 @@ def scratch_folder(out: Path) -> Iterator[Path]:
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _clear_scratch(out: Path) -> None:
+    for left in out.parent.glob(f".{glob.escape(out.name)}.*.partial"):
+        with contextlib.suppress(OSError), (left / _LOCK).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -77,7 +81,7 @@ def only_one(out: Path) -> Iterator[None]:
         DataError: another process is working on it.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    path = out.with_name(f".{out.name}{_LOCK}")
+    path = _lock_path(out)
     while True:
         with path.open("a+") as lock:
             try:
@@ -96,6 +100,31 @@ def only_one(out: Path) -> Iterator[None]:
             finally:
                 path.unlink(missing_ok=True)
             return
+
+
+def _lock_path(out: Path) -> Path:
+    return out.with_name(f".{out.name}{_LOCK}")
+
+
+def state_path(out: Path) -> Path:
+    """Where a job that makes the folder `out` keeps what it needs to go on: beside it, for outputs are wiped before a retry."""
+    return out.with_name(f"{out.name}.state")
+
+
+def tidy(out: Path) -> None:
+    """Remove what a job that was killed after its last output left beside `out`, which is whole: its state, lock and scratch.
+
+    Raises:
+        DataError: another process is working on it.
+    """
+    _clear_scratch(out)
+    state = state_path(out)
+    if state.exists() or _lock_path(out).exists():
+        with only_one(out):
+            if state.is_dir():
+                shutil.rmtree(state)
+            else:
+                state.unlink(missing_ok=True)
 
 
 def file_hash(path: Path) -> str:
@@ -201,7 +230,7 @@ def write_record(path: Path, value: Mapping[str, Any], files: Sequence[str] = ()
 def read_record(path: Path, files: Sequence[str] = (), cure: str = "delete it and run its job again") -> dict[str, Any]:
     """Read what `write_record` wrote, and check it and those `files` beside it that are going to be read.
 
-    Hashing costs about a second a gigabyte; a file that has not changed is hashed once in a process.
+    A file that has not changed is hashed once in a process.
 
     Args:
         path: of the record.

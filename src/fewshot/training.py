@@ -28,7 +28,7 @@ from fewshot.config import TrainingSettings
 from fewshot.data.augment import augment
 from fewshot.data.store import Rows, Store
 from fewshot.errors import FewshotError
-from fewshot.files import atomic
+from fewshot.files import atomic, state_path
 from fewshot.models.backbones import parameter_count
 from fewshot.models.network import Network
 from fewshot.objectives import Objective, build_objective
@@ -247,7 +247,7 @@ def train(
         FewshotError: the loss is not finite (names the iteration; the last good state stays).
         DataError: the state is damaged, or of another training; the validation classes do not do for their tasks.
     """
-    trainer = prepare(store, job, device, folder.with_name(folder.name + ".state"), teacher)
+    trainer = prepare(store, job, device, state_path(folder), teacher)
     rows, names = training_images(store, trainer.settings)
     logger.info(
         "training %s (seed %d) on %s: %d images of %d classes, %s, %d iterations of %d",

@@ -43,19 +43,15 @@ def plan(tiny):
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """What a run made: every file with numbers, without those that tell times.
-
-    A process killed after its last output was written, and before its state was removed, leaves locks and state behind.
-    """
+    """What a run made and left: every file with numbers, without those that tell times."""
     told = {"model.json", "adapt.json", "settings.json", "metrics.jsonl", "meta.json", "report.html"}
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
         if path.is_file()
         and path.name not in told
-        and path.suffix not in (".svg", ".lock")
+        and path.suffix != ".svg"
         and path.stem not in ("networks", "index")  # seconds of a training, in the tables
-        and not ((path.parent.with_suffix("") / "adapt.json").exists() and path.parent.suffix == ".state")
     }
 
 

@@ -8,6 +8,7 @@ import yaml
 from typer.testing import CliRunner
 
 from fewshot.cli import app
+from fewshot.files import state_path
 from fewshot.plan import Plan
 
 runner = CliRunner()
@@ -42,9 +43,13 @@ def test_the_whole_run_without_snakemake(here, tiny_plan: Plan):
     assert len(summary) == 2 * 3 + 2 + 1
     assert summary.loc[summary["population"] == "novel", "run_key"].is_unique
     before = {path: path.stat().st_mtime_ns for path in tiny_plan.resources.rglob("*") if path.is_file()}
+    network, adapted = tiny_plan.network_dir(tiny_plan.networks[0]), tiny_plan.adapted_dir(tiny_plan.adaptations[0])
+    state_path(network).write_text("left by a kill at the very end")
+    state_path(adapted).mkdir()
+    (state_path(adapted) / "progress.json").write_text("the same")
     assert runner.invoke(app, ["run", "tiny.yaml"], catch_exceptions=False).exit_code == 0
     after = {path: path.stat().st_mtime_ns for path in tiny_plan.resources.rglob("*") if path.is_file()}
-    assert after == before, "a second call keeps what is there"
+    assert after == before, "a second call keeps what is there, and removes what a kill left"
 
 
 def test_a_changed_setting_is_never_answered_with_old_results(here, tiny_plan: Plan):

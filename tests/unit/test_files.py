@@ -15,6 +15,9 @@ from fewshot.files import (
     read_sealed,
     replacing_folder,
     save_array,
+    scratch_folder,
+    state_path,
+    tidy,
     write_record,
     write_sealed,
 )
@@ -132,3 +135,35 @@ def test_two_processes_do_not_work_on_one_output(tmp_path):
     with only_one(tmp_path / "out"), only_one(tmp_path / "another"):
         assert len(list(tmp_path.iterdir())) == 2
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_what_a_killed_job_left_beside_its_whole_output_is_removed(tmp_path, folder):
+    out = tmp_path / "seed0"
+    out.mkdir()
+    (out / "model.json").write_text("{}")
+    state = state_path(out)
+    if folder:
+        state.mkdir()
+        (state / "features.npy").write_text("x")
+    else:
+        state.write_text("x")
+    (tmp_path / ".seed0.lock").touch()
+    (tmp_path / ".seed0.abc.partial").mkdir()
+    (tmp_path / ".seed0.abc.partial/.lock").touch()
+    tidy(out)
+    assert [path.name for path in tmp_path.iterdir()] == ["seed0"]
+    assert (out / "model.json").exists()
+    tidy(out)
+
+
+def test_what_another_process_is_using_is_not_removed(tmp_path):
+    out = tmp_path / "seed0"
+    state_path(out).write_text("x")
+    with only_one(out), pytest.raises(DataError, match="another process is working on it"):
+        tidy(out)
+    assert state_path(out).exists()
+    with scratch_folder(out) as scratch:
+        tidy(out)
+        assert scratch.is_dir()
+    assert not state_path(out).exists()
