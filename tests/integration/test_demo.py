@@ -40,7 +40,7 @@ def test_the_run_leaves_what_people_look_at(project):
 
 def test_nothing_runs_twice(project):
     assert project.planned() == {}
-    assert "up to date" in project.call("dvc", "status", "demo")
+    assert "up to date" in project.call("dvc", "status")
     assert "Stage 'demo' didn't change, skipping" in project.call("dvc", "repro")
 
 
