@@ -31,8 +31,8 @@ class ImplantingSettings(Settings):
     """Widen the residual shortcut too, by a 1x1 convolution. Unpublished."""
     batch_norm: bool = True
     """Batch normalisation of the implants over the task's support set. Unpublished."""
-    init: Literal["he_normal", "zero_last"] = "he_normal"
-    """`zero_last`: the last implant starts at zero, so that training starts from the base network. Unpublished."""
+    init: Literal["he_normal", "fan_in"] = "he_normal"
+    """Normal; `he_normal`: He et al.'s deviation, fan-out; `fan_in`: that of PyTorch's own convolutions, less. Unpublished."""
 
 
 AdaptationSettings = Annotated[

@@ -104,21 +104,17 @@ class Implants:
         self.settings = settings
         self.width = width = settings.width
         inputs, outputs = channels
-        # He normal, fan-out w * 9. Frozen inputs and implant inputs have weights of their own: the same convolution of the
+        # Frozen inputs and implant inputs have weights of their own: the same convolution of the
         # concatenation [a, a'], with no gradient to compute for the frozen part.
         sizes = {"w1": inputs, "w2": outputs, "v2": width, "w3": outputs, "v3": width}
         shapes: dict[str, tuple[int, ...]] = {name: (width, 3, 3, size) for name, size in sizes.items()}
         if settings.shortcut:
             shapes["shortcut"] = (inputs, width)
-        deviation = (2.0 / max(TAPS * width, 1)) ** 0.5
         generators = [generator(seed, 3, task) for task in tasks]
         self.parameters: dict[str, Tensor] = {}
         for name, shape in shapes.items():
             drawn = torch.stack([torch.randn(shape, generator=g) for g in generators])
-            self.parameters[name] = drawn * (deviation if name != "shortcut" else (2.0 / max(width, 1)) ** 0.5)
-        if settings.init == "zero_last":
-            self.parameters["w3"].zero_()
-            self.parameters["v3"].zero_()
+            self.parameters[name] = drawn * _deviation(name, channels, settings)
         if settings.batch_norm:
             for name in ("1", "2", "3") + (("s",) if settings.shortcut else ()):
                 self.parameters[f"gain{name}"] = torch.ones(len(tasks), 1, width)
@@ -162,6 +158,15 @@ class Implants:
             a = a + normalised(first.flatten(1, 2) @ p["shortcut"], "s")
         maps = F.silu(a).view(tasks * images, side, side, self.width).permute(0, 3, 1, 2)
         return locations(F.max_pool2d(maps, 2)).view(tasks, images, -1, self.width)
+
+
+def _deviation(name: str, channels: tuple[int, int], settings: ImplantingSettings) -> float:
+    """Of the initial weights. A frozen and an implanted input of one convolution count together."""
+    inputs, outputs = channels
+    fan_in = {"w1": inputs, "shortcut": inputs}.get(name, outputs + settings.width)
+    taps = 1 if name == "shortcut" else TAPS
+    variance = 2 / max(taps * settings.width, 1) if settings.init == "he_normal" else 1 / (3 * taps * fan_in)
+    return float(variance**0.5)
 
 
 @dataclass(frozen=True)

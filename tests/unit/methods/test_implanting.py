@@ -182,11 +182,21 @@ def test_a_backbone_without_residual_blocks_is_refused(images):
         frozen_stream(network, images)
 
 
-def test_zero_last_starts_from_the_base_network(network, images):
-    stream = frozen_stream(network, images)
-    settings_ = chosen(init="zero_last").model_copy(update={"epochs": 0})
-    implants, statistics = train_implants(stream, torch.arange(6).view(1, 3, 2), [0], settings_, 0)
-    assert not implants(stream.take(torch.arange(6)[None]), statistics).any()
+@pytest.mark.parametrize("name", ["w1", "w2", "v2", "w3", "v3", "shortcut"])
+def test_both_initialisations(name):
+    """He's deviation is sqrt(2 / fan-out); that of a convolution of PyTorch is measured on one."""
+    drawn = {
+        init: Implants(
+            [0], (256, 512), ImplantingSettings(method="implanting", shortcut=True, init=init), 0, torch.device("cpu")
+        )
+        for init in ("he_normal", "fan_in")
+    }
+    side = 1 if name == "shortcut" else 3
+    inputs = 256 if name in ("w1", "shortcut") else 512 + 16
+    usual = torch.nn.Conv2d(inputs, 16, side, bias=False).weight.std().item()
+    assert drawn["fan_in"].parameters[name].std().item() == pytest.approx(usual, rel=0.05)
+    he = (2 / (side * side * 16)) ** 0.5
+    assert drawn["he_normal"].parameters[name].std().item() == pytest.approx(he, rel=0.05)
 
 
 def test_parameter_count_is_the_papers():
