@@ -16,7 +16,7 @@ from fewshot.plan import Plan
 ROOT = Path(__file__).parents[2]
 TABLES = sorted(path.stem for path in (ROOT / "config" / "runs").glob("000_table*.yaml") if "_cpu" not in path.stem)
 STRONG = ("strong_fc100", "strong_miniimagenet", "strong_fc100_cpu")
-IMPRINTING = ("001_cub", "001_cub_50_cpu", "001_inaturalist")
+IMPRINTING = ("001_cub", "001_cub_50_cpu", "001_fc100_cpu", "001_inaturalist")
 RUNS = ("fc100", "cifar_fs", "miniimagenet", "cub", "omniglot", "folder", *STRONG, *TABLES, *IMPRINTING)
 
 
