@@ -20,18 +20,19 @@ class ImplantingSettings(Settings):
     """Channels of each implant."""
     epochs: Annotated[int, Field(ge=0)] = 50
     """Full-batch steps over the leave-one-out subtasks."""
-    lr: Annotated[float, Field(gt=0)] = 1e-3
+    lr: Annotated[float, Field(gt=0)] = 3e-3
+    """Unpublished; with `shortcut`, `batch_norm` and `init` as chosen on validation classes (docs/measured/study_fc100_cpu.md)."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     scale: Annotated[float, Field(gt=0)] = 10.0
     """Scale tau of the leave-one-out loss; at testing `evaluation.scale` or the network's own holds."""
     support_pooling: GlobalPooling = "gap"
     query_pooling: Pooling = "gap"
     """`gap` or `gmp`: eq. 11; `dense`: eq. 12."""
-    shortcut: bool = False
+    shortcut: bool = True
     """Widen the residual shortcut too, by a 1x1 convolution. Unpublished."""
     batch_norm: bool = True
     """Batch normalisation of the implants over the task's support set. Unpublished."""
-    init: Literal["he_normal", "fan_in"] = "he_normal"
+    init: Literal["he_normal", "fan_in"] = "fan_in"
     """Normal; `he_normal`: He et al.'s deviation, fan-out; `fan_in`: that of PyTorch's own convolutions, less. Unpublished."""
 
 

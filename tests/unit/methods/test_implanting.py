@@ -201,6 +201,6 @@ def test_both_initialisations(name):
 
 def test_parameter_count_is_the_papers():
     """facts.md 1.4: 36,864 + 76,032 + 76,032 weights for 16 channels beside 256 -> 512."""
-    settings_ = ImplantingSettings(method="implanting", batch_norm=False)
+    settings_ = ImplantingSettings(method="implanting", batch_norm=False, shortcut=False)
     implants = Implants([0], (256, 512), settings_, 0, torch.device("cpu"))
     assert sum(value.numel() for value in implants.parameters.values()) == 188_928
