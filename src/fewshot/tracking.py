@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from fewshot.config import content_hash
 from fewshot.errors import DataError
@@ -142,11 +142,19 @@ def _client() -> MlflowClient:
     """A client of the tracking URI; makes the experiment where it is missing."""
     # A server that is down: seconds, not MLflow's minutes; `snakemake track_all` catches up with it.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+    uri = tracking_uri()
+    parts = urlsplit(uri)
+    if parts.scheme in ("http", "https") and parts.username is not None:
+        # MLflow prints the address of every run that it ends: name and password go another way.
+        os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
+        os.environ["MLFLOW_TRACKING_PASSWORD"] = unquote(parts.password or "")
+        uri = public_uri()
+    elif uri == DEFAULT_URI:
+        # MLflow keeps a database open under its name as long as the process lives: that of this folder needs one of its own.
+        uri = f"sqlite:///{Path('mlflow.db').resolve()}"
     from mlflow import MlflowClient
 
-    # MLflow keeps a database open under its name as long as the process lives: that of this folder needs one of its own.
-    uri = tracking_uri()
-    client = MlflowClient(tracking_uri=f"sqlite:///{Path('mlflow.db').resolve()}" if uri == DEFAULT_URI else uri)
+    client = MlflowClient(tracking_uri=uri)
     if client.get_experiment_by_name(EXPERIMENT) is None:
         client.create_experiment(EXPERIMENT)
     return client

@@ -1,6 +1,7 @@
 """Tracking: what reaches MLflow from a run's files, once, however often a job is tracked."""
 
 import json
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -171,3 +172,24 @@ def test_a_damaged_table_is_one_clear_line(plan, edit_record):
     with pytest.raises(DataError, match=r"not a table of per-task results") as error:
         tracking.track(plan, job.network)
     assert "\n" not in str(error.value)
+
+
+def test_name_and_password_of_a_server_are_in_no_address_that_mlflow_is_given(monkeypatch):
+    import mlflow
+
+    given = []
+
+    class Client:
+        def __init__(self, tracking_uri):
+            given.append(tracking_uri)
+
+        def get_experiment_by_name(self, name):
+            return object()
+
+    monkeypatch.setattr(mlflow, "MlflowClient", Client)
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:p%40ss@example.org:5000/mlflow")
+    tracking._client()
+    assert given == ["https://example.org:5000/mlflow"]
+    assert (os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"]) == ("me", "p@ss")
