@@ -41,13 +41,15 @@ bench: $(BENCH_STAMP) ## rates beside the plain forms and easyfsl (BENCH="evalua
 	$(BENCH_BIN)/python -m benchmarks $(BENCH)
 
 FUZZ_SECONDS ?= 60
-FUZZ_TARGETS = archives unpickler config split store episodes results records metrics network pictures
+FUZZ_TARGETS = archives packed unpickler config split store episodes results records metrics network pictures
 
 fuzz: $(STAMP) ## coverage-guided fuzzing of every reader of files, FUZZ_SECONDS each; docs/reliability.md has the figures
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/uv pip install --quiet --python $(BIN)/python 'atheris==3.0.0'
-	@echo '| Reader | Inputs tried | Taken | Kept for their coverage | Peak memory, MB | Findings |'
+	@echo '| Reader | Inputs tried | Taken | Kept for their coverage | Peak memory, MB | Findings | Seconds |'
 	@for target in $(FUZZ_TARGETS); do $(BIN)/python tests/fuzz/campaign.py $$target --seconds $(FUZZ_SECONDS) 2>fuzz.log || \
 	   { tail -n 40 fuzz.log; exit 1; }; done; rm -f fuzz.log
+	@printf '\n%s, one core of %s, load %s\n' "$$(date +%F)" "$$(sed -n 's/^model name.*: //p' /proc/cpuinfo | sort | uniq -c | \
+	   sed 's/^ *\([0-9]*\) /\1 x /')" "$$(cut -d' ' -f1 /proc/loadavg)"
 
 docs: $(STAMP) ## the documentation as a site, docs/_build/index.html
 	sphinx-build -q -W --keep-going docs docs/_build

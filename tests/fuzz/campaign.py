@@ -39,7 +39,17 @@ def one(data: bytes) -> None:
     if time.monotonic() - started > arguments.seconds:
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         kept = len(list(corpus.iterdir()))
-        print(f"| {arguments.target} | {counts['tried']:,} | {counts['taken']:,} | {kept:,} | {memory:,.0f} | 0 |", flush=True)
+        seconds = time.monotonic() - started
+        row = (
+            arguments.target,
+            f"{counts['tried']:,}",
+            f"{counts['taken']:,}",
+            f"{kept:,}",
+            f"{memory:,.0f}",
+            "0",
+            f"{seconds:.0f}",
+        )
+        print(f"| {' | '.join(row)} |", flush=True)
         os._exit(0)
 
 
