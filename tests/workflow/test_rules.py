@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from fewshot.config import load
 from fewshot.data.sources import cifar100, cub, miniimagenet, omniglot
@@ -72,8 +73,10 @@ def test_the_code_of_a_rule_is_what_its_stage_imports(stage, function):
     (body,) = (node for node in code.body if isinstance(node, ast.FunctionDef) and node.name == function)
     named = {node.value for node in ast.walk(body) if isinstance(node, ast.Constant)}
     assert re.search(rf"code=(job_code\.{function}\(\)|{function}_code),", RULES[stage])
-    # The store is imported by all of these; the frame of a job changes no result.
-    assert {"device"} <= modules - {"data.store", "job"} <= named
+    # The store is imported by all of these; the frame of a job changes no result, nor does the question whether there will be
+    # images enough for the tasks.
+    harmless = {"data.store", "job", *(["episodes"] if stage == "train" else [])}
+    assert {"device"} <= modules - harmless <= named
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -151,3 +154,25 @@ def test_the_rules_write_where_the_plan_looks(run):
             known["network"] = adaptation.network.key
         for wildcard, value in matching[0].groupdict().items():
             assert value == known.get(wildcard, value), f"{name}: {wildcard}"
+
+
+def test_the_cluster_stands_in_its_profile_and_nowhere_else():
+    profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
+    assert set(profile["groups"]) | set(profile["set-threads"]) <= set(RULES)
+    short = {name for name, text in RULES.items() if "gpu=gpus" not in text and "benchmark:" not in text}
+    assert set(profile["groups"]) <= short, "grouped jobs are short ones"
+    assert profile["retries"] <= 1
+    assert profile["default-resources"].keys() >= {"runtime", "mem_mb"}
+    words = re.compile(r"slurm_(account|partition|extra)|sbatch|\bqos\b")
+    places = [ROOT / "Snakefile", *(path for name in ("workflow", "config", "src") for path in (ROOT / name).rglob("*"))]
+    named = [path.name for path in places if path.is_file() and path.suffix != ".pyc" and words.search(path.read_text())]
+    assert named == []
+
+
+def test_one_job_at_a_time_writes_into_mlflow():
+    """What jobs that finish together do to an SQLite file is then nothing that anybody has to think of."""
+    for name in ("init_tracking", "track"):
+        assert "        mlflow=1,\n" in RULES[name]
+    for name in ("default", "slurm"):
+        profile = yaml.safe_load((ROOT / f"profiles/{name}/config.yaml").read_text())
+        assert profile["resources"]["mlflow"] == 1
