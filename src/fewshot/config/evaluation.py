@@ -21,7 +21,7 @@ class ImplantingSettings(Settings):
     epochs: Annotated[int, Field(ge=0)] = 50
     """Full-batch steps over the leave-one-out subtasks."""
     lr: Annotated[float, Field(gt=0)] = 3e-3
-    """Unpublished; with `shortcut`, `batch_norm` and `init` as chosen on validation classes (docs/measured/study_fc100_cpu.md)."""
+    """Unpublished, as are `shortcut`, `batch_norm`, `init`; chosen on validation classes (docs/measured/study_fc100_cpu.md)."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     scale: Annotated[float, Field(gt=0)] = 10.0
     """Scale tau of the leave-one-out loss; at testing `evaluation.scale` or the network's own holds."""

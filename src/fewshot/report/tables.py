@@ -149,7 +149,7 @@ def _poolings(run: Measured) -> Table | None:
     caption = run.caption + " As trained. Heads: pooling of support / query features at testing (paper 000, Table 2)."
     if any(row[3] != "novel" for row in rows):
         caption += " Base: held-out images among all base classes; both: base and novel queries among all classes together."
-        caption += " Intervals are over tasks: that all tasks draw their base images from the same held-out ones is not in them."
+        caption += " Intervals are over tasks; that all tasks draw base images from the same held-out ones is not in them."
     columns = [
         Column("stage 1"),
         Column("backbone"),
