@@ -11,8 +11,8 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,13 @@ from tqdm import tqdm
 
 from fewshot import job_code, provenance
 from fewshot.checkpoint import FORMAT
+from fewshot.config.extension import Extension
 from fewshot.data.store import Store
 from fewshot.episodes import Episodes
 from fewshot.errors import DataError
 from fewshot.evaluation import interval
 from fewshot.features import Features
 from fewshot.files import atomic, read_sealed, save_array, state_path, write_record, write_sealed
-from fewshot.methods import activation_to_parameter, imprinting, joint_training
 from fewshot.methods.base import Curve, Extend, Ground, Task
 from fewshot.models.network import Network
 from fewshot.plan import AdaptationJob
@@ -37,12 +37,11 @@ from fewshot.predictions import FILE
 
 logger = logging.getLogger(__name__)
 
-METHODS: dict[str, Callable[[Ground, Any], Extend]] = {
-    "activation_to_parameter": activation_to_parameter.prepare,
-    "imprinting": imprinting.prepare,
-    "joint_training": joint_training.prepare,
-}
-"""Methods by the name in their settings: from what all tasks share to a function of one task (`fewshot.methods.base`)."""
+
+def prepare(ground: Ground, settings: Any) -> Extend:
+    """A method, from what all tasks share to a function of one task (`fewshot.methods.base`); its settings name its module."""
+    method: Extend = import_module(settings.module).prepare(ground, settings)
+    return method
 
 
 def extend(
@@ -62,9 +61,10 @@ def extend(
         folder: output.
     """
     settings = job.settings
+    assert isinstance(settings, Extension)  # noqa: S101  others add features
     tasks, (way, shot) = job.tasks, episodes.support.shape[1:]
     ground = Ground(network, store, features, job.network.seed, job.name)
-    method = METHODS[settings.method](ground, settings)
+    method = prepare(ground, settings)
     state = _State(folder, f"{sha256}/{job.key}/{episodes.hash}/{job_code.extension(job)}")
     values, curves = [], []
     for number in tqdm(range(tasks), desc=f"{job.name}, {shot} shots", unit="task", mininterval=5):

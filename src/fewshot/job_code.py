@@ -18,16 +18,13 @@ if TYPE_CHECKING:
     from fewshot.config import DatasetSettings, NetworkSettings
     from fewshot.plan import AdaptationJob
 
-_SOURCES = {"fc100": "cifar100", "cifar_fs": "cifar100"}
-"""Data set -> the module that reads it, where its name is another."""
 _JUDGES = ("evaluation", "features", "nearest_prototype")
 """What only judges networks while they are trained: a change there is no reason to train one anew."""
 
 
 def preparation(dataset: DatasetSettings) -> str:
     """The code that reads a data set, and no other, with the class lists of its splits."""
-    source = _SOURCES.get(dataset.name, dataset.name)
-    code = _hash("data.prepare", without=_others("data.sources", source))
+    code = source_hash(*_named("data.prepare"), dataset.module)
     return _with_files(code, ROOT.joinpath("data", "splits").glob(f"{dataset.name}*"))
 
 
@@ -49,16 +46,14 @@ def extraction() -> str:
 
 def adaptation(job: AdaptationJob) -> str:
     """The code of the one method, and of the frame that applies it to tasks."""
-    method = job.settings.method
-    used = "adaptation", f"methods.{method}", "episodes", "checkpoint", "device"
-    return _hash(*used, without=_others("methods", method))
+    used = _named("adaptation", "episodes", "checkpoint", "device")
+    return source_hash(*used, job.settings.module, without=set(_others("methods", job.settings.method)))
 
 
 def extension(job: AdaptationJob) -> str:
     """The code of the one method, of the frame that applies it to tasks, and of the network that it may train."""
-    method, backbone = job.settings.method, job.network.settings.backbone.module
-    used = _named("extension", f"methods.{method}", "features", "episodes", "checkpoint", "device")
-    return source_hash(*used, backbone, without=set(_others("methods", method)))
+    used = _named("extension", "features", "episodes", "checkpoint", "device")
+    return source_hash(*used, job.settings.module, job.network.settings.backbone.module)
 
 
 def evaluation() -> str:

@@ -12,15 +12,6 @@ TABLES = ("summary.csv", "paired.csv", "seeds.csv", "metrics.json", "tables")
 FIGURES = ("training_curves", "accuracy_by_shot", "published_vs_measured", "paired_gains")
 DISTANCE_FIGURES = ("distance_histograms", "leak_sweep")
 LOW_SHOT_FIGURES = ("finetuning_curves", "low_shot_accuracy", "embedding_size", "exemplars")
-ARCHIVES = {
-    "fc100": ("cifar-100-python.tar.gz",),
-    "cifar_fs": ("cifar-100-python.tar.gz",),
-    "cub": ("CUB_200_2011.tgz",),
-    "omniglot": ("images_background.zip", "images_evaluation.zip"),
-    "images": ("miniimagenet.tar",),
-    "pickles": tuple(f"mini-imagenet-cache-{part}.pkl" for part in ("train", "val", "test")),
-}
-"""What lies in `dataset.raw`, by data set or, of miniImageNet, by layout; importing the sources would slow every start."""
 
 
 def files(folder, names):
@@ -34,19 +25,6 @@ def split_file(wildcards):
     return dataset.split if dataset.name == "folder" and dataset.split else []
 
 
-def raw_paths():
-    """Where this run's data set comes from: archives, or a folder of images."""
-    dataset = PLAN.config.dataset
-    if dataset.name == "folder":
-        return [Path(folder) for folder in (dataset.folder, dataset.test_folder) if folder]
-    raw = Path(dataset.raw)
-    names = ARCHIVES.get(getattr(dataset, "layout", dataset.name), ())
-    unpacked = raw / "miniimagenet"
-    if names == ARCHIVES["images"] and unpacked.is_dir() and not (raw / names[0]).exists():
-        return [unpacked]
-    return [raw / name for name in names]
-
-
 def raw_files(wildcards):
     """The archives, or the folder, that the store is made from.
 
@@ -55,7 +33,7 @@ def raw_files(wildcards):
     """
     in_one_line(PLAN.check)(store=wildcards.store)
     made = (PLAN.store_dir / "meta.json").exists()
-    return [ancient(str(path)) for path in raw_paths() if made or path.exists()]
+    return [ancient(str(path)) for path in PLAN.config.dataset.paths if made or path.exists()]
 
 
 def store_of_episodes(wildcards):

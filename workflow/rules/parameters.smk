@@ -16,7 +16,8 @@ def stamps(path):
 
 def raw_stamps(wildcards):
     """What tells a replaced archive or a changed folder from the one before, without reading it; none for drawn images."""
-    return run_config.content_hash([stamps(path) for path in raw_paths()]) if raw_paths() else None
+    paths = PLAN.config.dataset.paths
+    return run_config.content_hash([stamps(path) for path in paths]) if paths else None
 
 
 def store_settings(wildcards):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -11,6 +12,10 @@ from fewshot.config.base import Settings, Share
 
 class _Dataset(Settings):
     incidental: ClassVar[frozenset[str]] = frozenset({"raw", "hashes"})  # the store holds the hash of what was found
+    source: ClassVar[str]
+    """Module of `fewshot.data.sources` that reads it."""
+    archives: ClassVar[tuple[str, ...]] = ()
+    """File names of its archives, in `raw`."""
 
     image_size: Annotated[int, Field(ge=8, le=1024)] | None
     """Side of the square images in the store, in pixels."""
@@ -23,6 +28,16 @@ class _Dataset(Settings):
     hashes: dict[str, str] = Field({})
     """Archive file name -> `sha256:...`, `md5:...` or `none` (unchecked; the report says so), in place of the known hash. Makes
     no other store: the images have a hash of their own."""
+
+    @property
+    def module(self) -> str:
+        """Full name of the source's module."""
+        return f"fewshot.data.sources.{self.source}"
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Where its images come from: archives, or folders of images; none where they are drawn."""
+        return tuple(Path(self.raw) / name for name in self.archives)
 
     @field_validator("hashes")
     @classmethod
@@ -39,6 +54,7 @@ class _Dataset(Settings):
 class GlyphsSettings(_Dataset):
     """Drawn figures: the embedded demonstration set. No archive."""
 
+    source: ClassVar[str] = "glyphs"
     name: Literal["glyphs"]
     image_size: Annotated[int, Field(ge=16, le=256)] = 32
     classes: Annotated[int, Field(ge=8, le=1000)] = 100
@@ -48,6 +64,8 @@ class GlyphsSettings(_Dataset):
 class Fc100Settings(_Dataset):
     """CIFAR-100 split by superclass: 60 / 20 / 20 classes (facts: TADAM)."""
 
+    source: ClassVar[str] = "cifar100"
+    archives: ClassVar[tuple[str, ...]] = ("cifar-100-python.tar.gz",)
     name: Literal["fc100"]
     image_size: Annotated[int, Field(ge=8, le=1024)] = 32
 
@@ -55,6 +73,8 @@ class Fc100Settings(_Dataset):
 class CifarFsSettings(_Dataset):
     """CIFAR-100 split at random: 64 / 16 / 20 classes."""
 
+    source: ClassVar[str] = "cifar100"
+    archives: ClassVar[tuple[str, ...]] = ("cifar-100-python.tar.gz",)
     name: Literal["cifar_fs"]
     image_size: Annotated[int, Field(ge=8, le=1024)] = 32
 
@@ -62,15 +82,29 @@ class CifarFsSettings(_Dataset):
 class MiniImageNetSettings(_Dataset):
     """miniImageNet with the split of Ravi and Larochelle: 64 / 16 / 20 classes."""
 
+    source: ClassVar[str] = "miniimagenet"
+    archives: ClassVar[tuple[str, ...]] = ("miniimagenet.tar",)
+    caches: ClassVar[tuple[str, ...]] = tuple(f"mini-imagenet-cache-{part}.pkl" for part in ("train", "val", "test"))
     name: Literal["miniimagenet"]
     image_size: Annotated[int, Field(ge=8, le=1024)] = 84
     layout: Literal["images", "pickles"] = "images"
     """`images`: miniimagenet.tar with images/ and the split csv files; `pickles`: the three mini-imagenet-cache-*.pkl files."""
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The archive, the folder it was unpacked into where that is all there is, or the cache files."""
+        raw = Path(self.raw)
+        if self.layout == "pickles":
+            return tuple(raw / name for name in self.caches)
+        archive, unpacked = raw / self.archives[0], raw / "miniimagenet"
+        return (unpacked,) if unpacked.is_dir() and not archive.exists() else (archive,)
+
 
 class CubSettings(_Dataset):
     """CUB-200-2011 birds."""
 
+    source: ClassVar[str] = "cub"
+    archives: ClassVar[tuple[str, ...]] = ("CUB_200_2011.tgz",)
     name: Literal["cub"]
     image_size: Annotated[int, Field(ge=8, le=1024)] = 84
     split: Literal["few_shot", "halves"] = "few_shot"
@@ -83,6 +117,8 @@ class CubSettings(_Dataset):
 class OmniglotSettings(_Dataset):
     """Omniglot with the split of Vinyals: 1,028 / 172 / 423 characters, each in four rotations as classes of their own."""
 
+    source: ClassVar[str] = "omniglot"
+    archives: ClassVar[tuple[str, ...]] = ("images_background.zip", "images_evaluation.zip")
     name: Literal["omniglot"]
     image_size: Annotated[int, Field(ge=8, le=105)] = 28
     rotations: bool = True
@@ -91,6 +127,7 @@ class OmniglotSettings(_Dataset):
 class FolderSettings(_Dataset):
     """The user's own images: one folder a class."""
 
+    source: ClassVar[str] = "folder"
     added: ClassVar[frozenset[str]] = frozenset({"base_at_least", "test_folder"})
     name: Literal["folder"]
     image_size: Annotated[int, Field(ge=8, le=1024)] | None = None
@@ -105,6 +142,11 @@ class FolderSettings(_Dataset):
     """A second folder of the same classes whose images are the held-out ones; none: a share of `folder` is."""
     shares: tuple[float, float, float] = (0.64, 0.16, 0.2)
     """Shares of the classes in base, val and test when the split is drawn."""
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The folder, and that of the test images."""
+        return tuple(Path(folder) for folder in (self.folder, self.test_folder) if folder)
 
     @model_validator(mode="after")
     def _one_split(self) -> Self:

@@ -7,10 +7,10 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from fewshot.config.base import GlobalPooling, Name, Pooling, Population, Settings
-from fewshot.config.extension import ActivationMappingSettings, ImprintingSettings, JointTrainingSettings
+from fewshot.config.extension import ExtensionSettings, Method
 
 
-class ImplantingSettings(Settings):
+class ImplantingSettings(Method):
     """Implants beside the convolutions of the last residual block (paper 000, section 3.2)."""
 
     gives: ClassVar[Literal["features"]] = "features"
@@ -36,9 +36,7 @@ class ImplantingSettings(Settings):
     """Normal; `he_normal`: He et al.'s deviation, fan-out; `fan_in`: that of PyTorch's own convolutions, less. Unpublished."""
 
 
-AdaptationSettings = Annotated[
-    ImplantingSettings | ImprintingSettings | JointTrainingSettings | ActivationMappingSettings, Field(discriminator="method")
-]
+AdaptationSettings = Annotated[ImplantingSettings | ExtensionSettings, Field(discriminator="method")]
 """Stage-2 methods."""
 
 

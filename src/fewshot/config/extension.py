@@ -7,7 +7,35 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from fewshot.config.base import Settings
-from fewshot.config.networks import AugmentationSettings, ClassifierSettings, OptimizerSettings
+from fewshot.config.networks import AugmentationSettings, ClassifierSettings, NetworkSettings, OptimizerSettings
+
+
+class Method(Settings):
+    """What the settings of every stage-2 method have."""
+
+    method: str
+
+    @property
+    def module(self) -> str:
+        """Full name of its module."""
+        return f"fewshot.methods.{self.method}"
+
+
+class Extension(Method):
+    """What the settings of a method that extends the classifier by novel classes have."""
+
+    gives: ClassVar[Literal["classifier"]] = "classifier"
+    """What it makes of a task: a classifier of base and novel classes."""
+    title: ClassVar[str] = ""
+    """What tables write behind the network's own method, where no paper has another name for both."""
+
+    @property
+    def with_base(self) -> bool:
+        """Whether the classifier has the base classes too; without them the only population is novel."""
+        return True
+
+    def check_network(self, name: str, network: NetworkSettings) -> None:
+        """Raise ValueError where the method cannot extend a network; its message names the network and the cure."""
 
 
 class FinetuningSettings(Settings):
@@ -29,11 +57,9 @@ class FinetuningSettings(Settings):
     """Epochs between two points of the curves of accuracy."""
 
 
-class ImprintingSettings(Settings):
+class ImprintingSettings(Extension):
     """A classifier extended by the novel classes' own embeddings (paper 001, section 4.2), and what it is compared with."""
 
-    gives: ClassVar[Literal["classifier"]] = "classifier"
-    """What it makes of a task: a classifier of base and novel classes."""
     method: Literal["imprinting"]
     weights: Literal["imprinted", "random", "nearest"] = "imprinted"
     """Of novel classes. `imprinted`: the mean of normalised embeddings; `random`: Xavier uniform; `nearest`: every exemplar."""
@@ -51,23 +77,35 @@ class ImprintingSettings(Settings):
             raise ValueError("weights: nearest keeps every exemplar and has nothing to fine-tune; use imprinted or random")
         return self
 
+    @property
+    def with_base(self) -> bool:
+        """Not in transfer."""
+        return self.classes == "all"
 
-class JointTrainingSettings(Settings):
+    def check_network(self, name: str, network: NetworkSettings) -> None:
+        """A class weight is an embedding of an image."""
+        classifier = network.classifier
+        usual = classifier.kind == "cosine" or (classifier.kind == "none" and self.classes == "novel")
+        if not usual or classifier.pooling not in ("gap", "gmp"):
+            raise ValueError(
+                f"imprinting makes one embedding of an image a class weight; network {name!r} has a {classifier.kind} "
+                f"classifier of {classifier.pooling} features: train one with kind: cosine, pooling: gap or gmp"
+            )
+
+
+class JointTrainingSettings(Extension):
     """A network trained on base and novel classes at once, from where stage 1 started (paper 001, AllClassJoint)."""
 
-    gives: ClassVar[Literal["classifier"]] = "classifier"
-    """See ImprintingSettings."""
     method: Literal["joint_training"]
     classifier: ClassifierSettings = ClassifierSettings(kind="linear")
     """The paper's has no normalisation (`linear`); `cosine` makes the comparison with imprinting fair."""
     finetuning: FinetuningSettings = FinetuningSettings()
 
 
-class ActivationMappingSettings(Settings):
+class ActivationMappingSettings(Extension):
     """Class weights predicted from activations by a mapping learnt on the base classes (paper 004)."""
 
-    gives: ClassVar[Literal["classifier"]] = "classifier"
-    """See ImprintingSettings."""
+    title: ClassVar[str] = "Act2Param"
     method: Literal["activation_to_parameter"]
     iterations: Annotated[int, Field(ge=1)] = 12_500
     """Each with one statistic and one query of every class that the network was trained on."""
@@ -78,3 +116,16 @@ class ActivationMappingSettings(Settings):
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     views: Annotated[int, Field(ge=0)] = 0
     """Test images are means over so many augmented views, augmented as in stage 1; 0: each image as it is."""
+
+    def check_network(self, name: str, network: NetworkSettings) -> None:
+        """An activation is one vector of an image."""
+        pooling = network.classifier.pooling
+        if pooling not in ("gap", "gmp"):
+            raise ValueError(
+                f"activation_to_parameter maps one activation of an image to a class weight; network {name!r} classifies "
+                f"{pooling} features: train one with pooling: gap or gmp"
+            )
+
+
+ExtensionSettings = ImprintingSettings | JointTrainingSettings | ActivationMappingSettings
+"""Methods that extend the classifier."""

@@ -20,7 +20,7 @@ from fewshot.config.evaluation import (
     EvaluationSettings,
     ImplantingSettings,
 )
-from fewshot.config.extension import ActivationMappingSettings, ImprintingSettings, JointTrainingSettings
+from fewshot.config.extension import Extension, ImprintingSettings, JointTrainingSettings
 from fewshot.config.networks import Stage1Settings
 from fewshot.errors import ConfigError
 
@@ -191,28 +191,11 @@ class RunConfig(Settings):
         settings = self.stage2.get(adaptation)
         return "" if settings is None else settings.gives
 
-    def _check_extended(
-        self,
-        test: EvaluatedSettings,
-        adaptation: str,
-        settings: ImprintingSettings | JointTrainingSettings | ActivationMappingSettings,
-    ) -> None:
-        transfer = isinstance(settings, ImprintingSettings) and settings.classes == "novel"
-        if transfer and set(test.populations) != {"novel"}:
-            raise ValueError(f"adaptation {adaptation!r} (classes: novel) has no base classes: its only population is novel")
+    def _check_extended(self, test: EvaluatedSettings, adaptation: str, settings: Extension) -> None:
+        if not settings.with_base and set(test.populations) != {"novel"}:
+            raise ValueError(f"adaptation {adaptation!r} has no base classes: its only population is novel")
         for name in test.networks:
-            classifier = self.stage1.networks[name].classifier
-            usual = classifier.kind == "cosine" or (classifier.kind == "none" and transfer)
-            if isinstance(settings, ImprintingSettings) and (not usual or classifier.pooling not in ("gap", "gmp")):
-                raise ValueError(
-                    f"imprinting makes one embedding of an image a class weight; network {name!r} has a {classifier.kind} "
-                    f"classifier of {classifier.pooling} features: train one with kind: cosine, pooling: gap or gmp"
-                )
-            if isinstance(settings, ActivationMappingSettings) and classifier.pooling not in ("gap", "gmp"):
-                raise ValueError(
-                    f"adaptation {adaptation!r} maps one activation of an image to a class weight; network {name!r} classifies "
-                    f"{classifier.pooling} features: train one with pooling: gap or gmp"
-                )
+            settings.check_network(name, self.stage1.networks[name])
         if test.poolings != ("gap/gap",):
             raise ValueError(f"adaptation {adaptation!r} pools as its network's classifier does; leave `poolings` out")
 

@@ -83,7 +83,7 @@ def prepare(ground: Ground, settings: ImprintingSettings) -> Extend:
 class _Imprinting:
     def __init__(self, ground: Ground, settings: ImprintingSettings) -> None:
         self.ground, self.settings = ground, settings
-        self.with_base = settings.classes == "all"
+        self.with_base = settings.with_base
         classifier = ground.network.classifier
         if isinstance(classifier, NoClassifier):  # of novel classes alone, then: the config refuses the rest
             classifier = CosineClassifier(ground.network.feature_shape[0], 0).to(ground.network.mean.device)

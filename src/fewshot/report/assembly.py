@@ -14,7 +14,7 @@ import pandas as pd
 
 from fewshot.files import atomic, write_json
 from fewshot.plan import AS_TRAINED, Plan
-from fewshot.report.papers import BACKBONES, PROTOCOLS, backbone_name, network_deviations, stage1_name, stage2_name
+from fewshot.report.papers import PROTOCOLS, backbone_name, backbone_title, network_deviations, stage1_name, stage2_name
 from fewshot.report.published import PUBLISHED, Published, load_published
 from fewshot.report.rendering import Accuracy, Cell, Column, Table, write_tables
 from fewshot.report.results import (
@@ -203,7 +203,7 @@ def network_table(networks: Sequence[NetworkRecord], store: StoreRecord) -> Tabl
         kept = f"{info['iteration']:,} of {training.iterations:,} ({info.get('kept', 'last')})"
         found.append(
             [
-                network.name, str(network.seed), f"{BACKBONES[backbone_name(settings)]}, {shape}", stage1_name(settings),
+                network.name, str(network.seed), f"{backbone_title(settings)}, {shape}", stage1_name(settings),
                 f"{info['parameters']:,}", kept, str(training.batch_size), accuracy,
                 "" if network.scale is None else f"{network.scale:.2f}", f"{info['seconds']:,.0f}", str(info["device"]),
                 str(info["precision"]), "; ".join(said),

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from fewshot.plan import AS_TRAINED
-from fewshot.report.papers import BACKBONES, backbone_name, usual_pooling
+from fewshot.report.papers import backbone_title, usual_pooling
 from fewshot.report.results import Row
 from fewshot.report.statistics import paired, seed_interval
 
@@ -31,7 +31,7 @@ def gains_table(rows: Sequence[Row]) -> pd.DataFrame:
     for comparison, before, after in _comparisons(_Index.of(rows)):
         row = _gain(before, after)
         if row is not None:
-            gain = f"{BACKBONES[backbone_name(before[0].record.network.settings)]}: {after[0].method} over {before[0].method}"
+            gain = f"{backbone_title(before[0].record.network.settings)}: {after[0].method} over {before[0].method}"
             found.append({"comparison": comparison, "gain": gain, **row})
     table = pd.DataFrame(found, columns=list(COLUMNS))
     table["published"] = table["published"].astype(float)

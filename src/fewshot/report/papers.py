@@ -16,6 +16,7 @@ from fewshot.config import (
     JointTrainingSettings,
     NetworkSettings,
 )
+from fewshot.config.extension import Extension
 from fewshot.plan import AS_TRAINED
 from fewshot.report.paper001 import DATASETS, low_shot_deviations
 
@@ -227,6 +228,12 @@ def _percent(share: float) -> str:
 # --- names -----------------------------------------------------------------------------------------------------------
 
 
+def backbone_title(network: NetworkSettings) -> str:
+    """A network's backbone as tables write it; one that published.csv does not know, by the name in its settings."""
+    name = backbone_name(network)
+    return BACKBONES.get(name, name)
+
+
 def backbone_name(network: NetworkSettings) -> str:
     """`resnet12`, `resnet12-wide` (last block widened), `c128f`, `conv64`: as in published.csv."""
     return f"{network.backbone.name}-wide" if getattr(network.backbone, "wide", 0) else network.backbone.name
@@ -259,6 +266,8 @@ def stage2_name(adaptation: AdaptationSettings | None) -> str:
         return name + "".join(end for end, there in ends if there)
     if isinstance(adaptation, ActivationMappingSettings):
         return f"{adaptation.method}-views" if adaptation.views else adaptation.method
+    if not isinstance(adaptation, ImplantingSettings):
+        return adaptation.method
     pair = f"{adaptation.support_pooling}/{adaptation.query_pooling}"
     return adaptation.method if pair == "gap/gap" else f"{adaptation.method} {pair}"
 
@@ -274,8 +283,10 @@ def method_name(network: NetworkSettings, adaptation: AdaptationSettings | None)
         name += f" ({network.classifier.kind})"
     if getattr(network.backbone, "wide", 0):
         name += " + WIDE"
-    if isinstance(adaptation, ActivationMappingSettings):
-        return f"{name} + Act2Param" + (" (multi-view)" if adaptation.views else "")
+    if isinstance(adaptation, Extension):
+        return f"{name} + {adaptation.title or adaptation.method}" + (
+            " (multi-view)" if getattr(adaptation, "views", 0) else ""
+        )
     return name if adaptation is None else f"{name} + IMP"
 
 

@@ -14,7 +14,7 @@ from fewshot.report import drawing
 from fewshot.report.assembly import by_place, write_csv
 from fewshot.report.drawing import MEASURES
 from fewshot.report.gains import gains_table
-from fewshot.report.papers import BACKBONES, LABELS, backbone_name, usual_pooling
+from fewshot.report.papers import LABELS, backbone_title, usual_pooling
 from fewshot.report.published import PUBLISHED, Published, load_published
 from fewshot.report.results import Row, make_rows, read_lines, read_settings, read_store
 from fewshot.report.statistics import seed_interval
@@ -139,4 +139,4 @@ def _labels(pair: str) -> str:
 
 
 def _backbone(row: Row) -> str:
-    return BACKBONES[backbone_name(row.record.network.settings)]
+    return backbone_title(row.record.network.settings)

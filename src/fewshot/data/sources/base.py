@@ -27,8 +27,7 @@ class Item(NamedTuple):
 class Source:
     """A data set, checked and ready to be read.
 
-    To add one: a file here with a function `settings -> Source`, a settings class in `fewshot.config`, a line in
-    `fewshot.data.sources.SOURCES`.
+    To add one: docs/adding/dataset.md.
     """
 
     classes: tuple[tuple[str, str], ...]
