@@ -52,6 +52,7 @@ fuzz: $(STAMP) ## coverage-guided fuzzing of every reader of files, FUZZ_SECONDS
 	   sed 's/^ *\([0-9]*\) /\1 x /')" "$$(cut -d' ' -f1 /proc/loadavg)"
 
 docs: $(STAMP) ## the documentation as a site, docs/_build/index.html
+	python docs/tables.py
 	sphinx-build -q -W --keep-going docs docs/_build
 
 format: $(STAMP) ## bring the code into its format

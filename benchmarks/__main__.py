@@ -13,7 +13,9 @@ from benchmarks.measure import Growth, Options, Row, machine, save
 from fewshot.device import select_device
 from fewshot.errors import FewshotError
 
-PARTS = {"stage1": "stage1", "stage2": "stage2", "evaluation": "evaluation", "easyfsl": "against_easyfsl"}
+PARTS = {
+    "stage1": "stage1", "stage2": "stage2", "evaluation": "evaluation", "easyfsl": "against_easyfsl", "classify": "classify",
+}  # fmt: skip
 """Parts and their modules."""
 
 

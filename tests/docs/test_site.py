@@ -54,3 +54,23 @@ def test_links_between_files_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
         if not re.match(r"[a-z]+:", target):
             assert (page.parent / target).exists(), f"{page.relative_to(ROOT)}: {target}"
+
+
+def test_tables_of_the_methods_are_those_of_their_sources():
+    command = [sys.executable, str(DOCS / "tables.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_method_has_its_page_with_equations_settings_and_tables():
+    modules = {path.stem for path in (ROOT / "src/fewshot/methods").glob("*.py")} - {"__init__", "base", "taskwise"}
+    pages = {path: path.read_text() for path in (DOCS / "methods").glob("*.md")}
+    for module in modules:
+        assert any(f"fewshot.methods.{module}" in text for text in pages.values()), module
+    for path, text in pages.items():
+        assert "| Code" in text, path
+        assert "    stage" in text, path
+        assert re.search(r"^## (Measured|Published)", text, re.MULTILINE), path
+        assert path.stem == "strong_stage1" or (re.search(r"^## What ", text, re.MULTILINE) and "<!-- published: " in text), (
+            path
+        )

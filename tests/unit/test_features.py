@@ -36,7 +36,8 @@ def test_features_are_the_networks_feature_maps_by_location(trained, tiny_store,
 def test_batches_do_not_change_the_result(trained, tiny_store, monkeypatch):
     network, _ = trained
     whole = features.compute(network, tiny_store.images[:50], progress=False)
-    monkeypatch.setattr(features, "BATCH", 7)
+    monkeypatch.setattr(features, "BATCH", {"cpu": 7 * tiny_store.image_size**2})
+    assert features.batch_size(torch.device("cpu"), tiny_store.image_size) == 7
     torch.testing.assert_close(features.compute(network, tiny_store.images[:50], progress=False), whole, atol=1e-5, rtol=1e-4)
 
 

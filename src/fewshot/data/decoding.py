@@ -23,6 +23,11 @@ BATCH_IMAGES = 256
 BATCH_BYTES = 16 * 2**20
 
 
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _decode_batch(decode: Callable[[Any], Image], items: list[tuple[str, Any]], size: int, target: str, start: int) -> int:
     """Decode into rows `start`... of the raw file `target`: pixels need not travel back to the parent process."""
     images = np.empty((len(items), size, size, 3), dtype=np.uint8)

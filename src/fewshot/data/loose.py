@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from fewshot.data.decoding import cores
 from fewshot.data.pictures import decode_image
 from fewshot.data.sources.folder import IGNORED
 from fewshot.errors import DataError
@@ -63,17 +66,29 @@ def decoded(files: Iterable[Path], size: int, strict: bool) -> tuple[list[Path],
     good: list[Path] = []
     images: list[npt.NDArray[np.uint8]] = []
     others: list[tuple[Path, str]] = []
-    for file in files:
-        try:
-            images.append(decode_image(str(file), size, upright=True))
-            good.append(file)
-        except Exception as error:  # whatever a file that is no image makes a decoder raise
-            reason = "no image that Pillow knows" if "cannot identify" in str(error) else " ".join(str(error).split())
-            if strict:
-                raise DataError(f"{file}: not an image ({reason}); remove it, or leave --strict out to skip it") from None
-            others.append((file, reason or type(error).__name__))
+    files = list(files)
+    with ThreadPoolExecutor(cores()) as threads:  # decoders let other threads run
+        for file, found in zip(files, threads.map(partial(_decoded, size=size), files), strict=True):
+            if not isinstance(found, str):
+                good.append(file)
+                images.append(found)
+            elif strict:
+                threads.shutdown(cancel_futures=True)
+                raise DataError(f"{file}: not an image ({found}); remove it, or leave --strict out to skip it")
+            else:
+                others.append((file, found))
     shape = (len(images), size, size, 3)
     return good, np.stack(images) if images else np.empty(shape, np.uint8), others
+
+
+def _decoded(file: Path, size: int) -> npt.NDArray[np.uint8] | str:
+    """An image, or why it is none."""
+    try:
+        return decode_image(str(file), size, upright=True)
+    except Exception as error:  # whatever a file that is no image makes a decoder raise
+        if "cannot identify" in str(error):
+            return "no image that Pillow knows"
+        return " ".join(str(error).split()) or type(error).__name__
 
 
 def named(files: Sequence[Path], folder: Path) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from fewshot.config import DatasetSettings
-from fewshot.data.decoding import decode_all
+from fewshot.data.decoding import cores, decode_all
 from fewshot.data.held_out import held_out_rows
 from fewshot.data.sources import Item, Source, open_source
 from fewshot.data.store import CHUNK_BYTES, Images, write_store
@@ -63,7 +62,7 @@ def write_source(source: Source, settings: Any, out: Path, *, workers: int | Non
                 source.decode,
                 size,
                 raw,
-                workers=workers or _cores(),
+                workers=workers or cores(),
                 advance=bar.update,
                 seen=seen,
             )
@@ -85,11 +84,6 @@ def write_source(source: Source, settings: Any, out: Path, *, workers: int | Non
             archives=source.archives,
             notes=source.notes,
         )
-
-
-def _cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _gather(raw: Path, order: npt.NDArray[np.int64], size: int) -> Iterator[Images]:

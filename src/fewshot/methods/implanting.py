@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from fewshot.config import ImplantingSettings
 from fewshot.errors import ConfigError
+from fewshot.features import batch_size
 from fewshot.methods.taskwise import TAPS, convolve
 from fewshot.models.backbones.resnet12 import ResNet12
 from fewshot.models.heads import PoolingKind, locations, pool_locations
@@ -33,7 +34,6 @@ from fewshot.optimization import generator
 STORED = torch.float16
 """What the implants see is stored in half precision: at 84 px 256 kB an image instead of 512. Computed is in float32."""
 _EPS = 1e-5
-_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,9 @@ def frozen_stream(network: Network, images: npt.NDArray[np.uint8]) -> FrozenStre
     network.eval()  # or the base's batch normalisation would learn, and the frozen network would not be frozen
     out: list[Tensor] = []
     side = 0
-    for start in range(0, len(images), _BATCH):
-        batch = torch.from_numpy(np.array(images[start : start + _BATCH])).to(network.mean.device)
+    count = batch_size(network.mean.device, images.shape[1])
+    for start in range(0, len(images), count):
+        batch = torch.from_numpy(np.array(images[start : start + count])).to(network.mean.device)
         hidden = backbone.last_block.hidden(backbone.trunk(network.normalise(batch)))
         maps = [*hidden, backbone.last_block.finish(hidden[0], hidden[2])]
         side = hidden[0].shape[-1]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from fewshot.classification import Answer
+from fewshot.data.decoding import cores
 from fewshot.data.pictures import decode_image
 from fewshot.files import atomic
 from fewshot.report.assembly import write_csv
@@ -36,10 +39,10 @@ def write_answer(answer: Answer, out: Path) -> None:
         how=answer.how,
         side=SIDE,
         support=[
-            {"name": path.name, "label": answer.classes[label], "uri": _picture(path)}
-            for path, label in zip(answer.support, answer.labels, strict=True)
+            {"name": path.name, "label": answer.classes[label], "uri": uri}
+            for path, label, uri in zip(answer.support, answer.labels, _pictures(answer.support), strict=True)
         ],
-        queries=[_query(answer, number) for number in range(len(answer.queries))],
+        queries=[_query(answer, number, uri) for number, uri in enumerate(_pictures(answer.queries))],
         skipped=answer.skipped,
         table=data_uri((out / "predictions.csv").read_bytes(), "text/csv"),
     )
@@ -47,20 +50,25 @@ def write_answer(answer: Answer, out: Path) -> None:
         temporary.write_text(page, encoding="utf-8")
 
 
-def _query(answer: Answer, number: int) -> dict[str, Any]:
+def _query(answer: Answer, number: int, uri: str) -> dict[str, Any]:
     likely = answer.probabilities[number]
     best = np.argsort(-likely, kind="stable")[:LIKELY]
     return {
         "name": answer.table["file"].iloc[number],
-        "uri": _picture(answer.queries[number]),
+        "uri": uri,
         "map": None if answer.maps is None else _map(answer.maps[number]),
         "likely": [(answer.classes[i], float(likely[i])) for i in best],
         "nearest": answer.nearest[number].tolist(),
     }
 
 
+def _pictures(paths: Sequence[Path]) -> list[str]:
+    """The squares that the network saw, at the page's size."""
+    with ThreadPoolExecutor(cores()) as threads:
+        return list(threads.map(_picture, paths))
+
+
 def _picture(path: Path) -> str:
-    """The square that the network saw, at the page's size."""
     out = io.BytesIO()
     Image.fromarray(decode_image(str(path), SIDE, upright=True)).save(out, "JPEG", quality=80)
     return data_uri(out.getvalue(), "image/jpeg")

@@ -6,6 +6,7 @@ It is made of the files that the jobs left: nothing is computed here that they d
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from fewshot.files import atomic
 from fewshot.plan import AS_TRAINED, Plan
 from fewshot.report import plots
 from fewshot.report.assembly import deviation_table, network_table
-from fewshot.report.cells import difference
+from fewshot.report.cells import difference, pair_title
 from fewshot.report.graph import graph
 from fewshot.report.pages import data_uri, render
 from fewshot.report.published import PUBLISHED, Published, load_published
@@ -65,6 +66,7 @@ def write_report(plan: Plan, published: Path = PUBLISHED) -> None:
         run=config.run,
         notes=config.notes,
         facts=_facts(plan, store, networks),
+        terms=_terms(rows),
         tables={table.name: table for table in accuracy_tables(plan, rows, numbers)},
         comparison=comparison_table(rows),
         pairs=pairs_table(_read(plan.results / "paired.csv")),
@@ -108,6 +110,23 @@ def _facts(plan: Plan, store: Store, networks: Sequence[NetworkRecord]) -> list[
         ("Work", duration(seconds)),
         ("On", "; ".join(_each(network.info.get("device") for network in networks))),
     ]
+
+
+_TERMS = {
+    "GAP": "global average pooling", "GMP": "global maximum pooling", "DC": "dense classification, every location by itself",
+    "IMP": "implants", "WIDE": "a last block as wide as implants make it", "FLAT": "flattened features",
+    "LSED": "leaky squared Euclidean distance", "Act2Param": "parameters predicted from activations",
+    "FT": "fine-tuning", "Aug": "augmented views",
+}  # fmt: skip
+"""What the tables abbreviate."""
+
+
+def _terms(rows: Sequence[Row]) -> str:
+    """The abbreviations of this run's tables, spelled out."""
+    names = {row.method for row in rows}
+    names |= {pair_title(f"{row.record.evaluated.support_pooling}/{row.record.evaluated.query_pooling}") for row in rows}
+    found = {word for name in names for word in re.findall(r"\w+", name)}
+    return "; ".join(f"{short}: {words}" for short, words in _TERMS.items() if short in found)
 
 
 _PARTS = {"base": "base", "val": "validation", "test": "test"}

@@ -70,3 +70,19 @@ def test_orientation_mark_is_heeded_where_asked():
 def test_arrays_are_cropped_and_resized():
     pixels = np.full((30, 50, 3), 7, dtype=np.uint8)
     np.testing.assert_array_equal(decode_array(pixels, 12), np.full((12, 12, 3), 7))
+
+
+@pytest.mark.parametrize("upright", [False, True])
+def test_a_large_jpeg_is_nearly_what_it_is_without_the_short_cut(upright, monkeypatch):
+    steps = np.arange(900)
+    waves = np.stack([np.sin(steps[:, None] / k) * np.cos(steps[None, :700] / (k + 3)) for k in (20, 45, 80)], axis=2)
+    noise = np.random.default_rng(0).normal(0, 12, waves.shape)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = encoded(Image.fromarray(np.clip(127 + 90 * waves + noise, 0, 255).astype(np.uint8)), "JPEG", quality=92, exif=exif)
+    quick = decode_image(file, 32, upright).astype(int)
+    monkeypatch.setattr("fewshot.data.pictures.DRAFT", 1000)
+    whole = decode_image(file, 32, upright).astype(int)
+    assert np.abs(quick - whole).max() <= 4
+    assert np.abs(quick - whole).mean() < 1
+    assert np.ptp(whole) > 100
