@@ -90,6 +90,37 @@ def test_a_changed_folder_makes_the_store_again_and_a_missing_one_does_not(snake
     assert planned() == 0
 
 
+def test_a_replaced_file_of_weights_trains_its_network_again_and_no_other(snakemake, tmp_path):
+    torch, torchvision = pytest.importorskip("torch"), pytest.importorskip("torchvision")
+    weights = tmp_path / "weights.pth"
+    run = tmp_path / "run.yaml"
+    run.write_text(
+        f"""
+run: weighed
+dataset: {{name: glyphs, classes: 10, images_per_class: 6, image_size: 32}}
+stage1:
+  training: {{iterations: 1, batch_size: 2, validation: {{every: 0, keep: last}}}}
+  networks:
+    own: {{backbone: {{name: resnet18, weights: {weights}}}}}
+    plain: {{backbone: {{name: c128f, widths: [2, 2, 2, 2]}}}}
+evaluation: {{way: 2, shots: [1], queries: 2, tasks: 2, tests: [{{networks: [own, plain]}}]}}
+"""
+    )
+    quietly = ("--until", "train", "--quiet", "host", "--cores", "2", "--configfile", str(run))
+    torch.save(torchvision.models.resnet18().state_dict(), weights)
+    done = snakemake(*quietly)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    def planned():
+        done = snakemake("--dry-run", *quietly)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return _planned(done.stdout + done.stderr).get("train", 0)
+
+    assert planned() == 0
+    os.utime(weights, (0, 0))
+    assert planned() == 1
+
+
 def test_what_a_file_extends_lies_under_it_and_single_keys_over_it(snakemake, root, tmp_path):
     file = tmp_path / "mine.yaml"
     runs = root / "config" / "runs"

@@ -28,6 +28,12 @@ def network_settings(wildcards):
     return network_job(wildcards).settings.identity()
 
 
+def weights_stamp(wildcards):
+    """What tells a replaced file of pretrained weights from the one before; none where there is no such file."""
+    weights = Path(getattr(network_job(wildcards).settings.backbone, "weights", "none"))
+    return run_config.content_hash(stamps(weights)) if weights.is_file() else None
+
+
 def adaptation_settings(wildcards):
     return adaptation_job(wildcards).settings.identity()
 

@@ -20,6 +20,7 @@ rule train:
         runtime=growing(1440),
     params:
         settings=network_settings,
+        weights=weights_stamp,
         code=training_code,
     script:
         "../scripts/train.py"
