@@ -16,7 +16,7 @@ BENCH_STAMP := benchmarks/.venv/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help run provenance docs test bench fuzz format lock clean-venv
+.PHONY: help run provenance picture docs test bench fuzz format lock clean-venv
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -50,6 +50,9 @@ fuzz: $(STAMP) ## coverage-guided fuzzing of every reader of files, FUZZ_SECONDS
 	   { tail -n 40 fuzz.log; exit 1; }; done; rm -f fuzz.log
 	@printf '\n%s, one core of %s, load %s\n' "$$(date +%F)" "$$(sed -n 's/^model name.*: //p' /proc/cpuinfo | sort | uniq -c | \
 	   sed 's/^ *\([0-9]*\) /\1 x /')" "$$(cut -d' ' -f1 /proc/loadavg)"
+
+picture: $(STAMP) ## the picture of the README, from the demonstration's report (needs Chromium)
+	python scripts/report_picture.py results/demo/report.html docs/report.webp
 
 docs: $(STAMP) ## the documentation as a site, docs/_build/index.html
 	python docs/tables.py
