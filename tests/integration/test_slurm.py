@@ -51,7 +51,7 @@ def settings(tiny: dict) -> dict:
     training |= {"iterations": 60, "save_every": 0.2, "log_every": 20}
     training["validation"]["every"] = 30
     data["stage1"]["networks"]["gmp"] = data["stage1"]["networks"]["gap"] | {"classifier": {"pooling": "gmp"}}
-    data["evaluation"]["shots"] = [2]
+    data["evaluation"]["shots"] = [1, 2]
     data["evaluation"]["tests"][0]["networks"] = ["gap", "gmp"]
     return data
 
@@ -61,11 +61,14 @@ class Watch:
 
     def __init__(self) -> None:
         self.most_training, self.devices = 0, set()
+        self.comments: dict[str, str] = {}  # Slurm's number -> the rules of a submission
 
     def look(self) -> dict[str, str]:
         """Running trainings: Slurm's number -> GPU. No GPU is ever held twice."""
         held, training = [], {}
         for text in ask("scontrol", "show", "job", "--details", "--oneliner").splitlines():
+            if job := re.search(r"JobId=(\d+) .*Comment=(\S+)", text):
+                self.comments[job[1]] = job[2]
             if "JobState=RUNNING" not in text or not (gpu := re.search(r"GRES=gpu:1\(IDX:(\d)\)", text)):
                 continue
             held.append(gpu[1])
@@ -121,10 +124,13 @@ def test_the_pipeline_on_slurm_survives_a_cancelled_and_a_requeued_training(
     assert sorted(harmed.values()) == ["requeue", "scancel"]
     assert watch.most_training == 2
     assert watch.devices == {"0", "1"}
+    # Short jobs went together: two draws of tasks in one submission, tables and figures in another.
+    grouped = sorted(name for name in watch.comments.values() if name.startswith(("rule_draw_", "rule_results_")))
+    assert grouped == ["rule_draw_draw_episodes", "rule_results_assemble_draw_figures"]
     logs = "".join(path.read_text() for path in (project.folder / "logs/train").rglob("*.log"))
     assert set(re.findall(r"GPU of this job: (\S+)", logs)) <= {"0", "1"}
     assert logs.count("GPU of this job: ") == 3
-    assert "up to date" in project.call("dvc", "status", "demo")
+    assert "up to date" in project.call("dvc", "status")
 
     undisturbed = tmp_path / "undisturbed"
     (undisturbed / "config").mkdir(parents=True)
