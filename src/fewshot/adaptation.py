@@ -57,6 +57,9 @@ def adapt(network: Network, sha256: str, store: Store, episodes: Episodes, job: 
         episodes: tasks.
         job: settings, number of tasks, seed.
         folder: output.
+
+    Raises:
+        DataError: the features are not finite, or a state of other settings, data or code lies beside the folder.
     """
     assert isinstance(job.settings, ImplantingSettings)  # noqa: S101  other methods extend the classifier
     method, device = METHODS[job.settings.method], network.mean.device

@@ -59,6 +59,9 @@ def extend(
         episodes: tasks.
         job: settings, number of tasks, seed.
         folder: output.
+
+    Raises:
+        DataError: a state of other settings, data or code lies beside the folder, or one that is damaged.
     """
     settings = job.settings
     assert isinstance(settings, Extension)  # noqa: S101  others add features

@@ -176,7 +176,11 @@ class Plan:
     # --- look-ups by wildcard -------------------------------------------------------------------------------------
 
     def check(self, *, store: str | None = None, run: str | None = None) -> None:
-        """Refuse a store or a run that this config does not define."""
+        """Refuse a store or a run that this config does not define.
+
+        Raises:
+            ConfigError: names the one that it defines.
+        """
         if store is not None and store != self.store:
             raise ConfigError(f"no store {store!r} in this run; its store is {self.store}")
         if run is not None and run != self.config.run:
@@ -200,7 +204,11 @@ class Plan:
         return found
 
     def network(self, key: str, seed: int) -> NetworkJob:
-        """The training job with this key (`<name>-<hash>`) or this name, and this seed."""
+        """The training job with this key (`<name>-<hash>`) or this name, and this seed.
+
+        Raises:
+            ConfigError: there is none; names those that there are.
+        """
         for job in self.networks:
             if key in (job.key, job.name) and job.seed == seed:
                 return job
@@ -208,7 +216,11 @@ class Plan:
         raise ConfigError(f"no network {key!r} with seed {seed} in run {self.config.run}; it has {known}")
 
     def adaptation(self, network: NetworkJob, key: str, episodes: str) -> AdaptationJob:
-        """The adaptation job with this key (`<name>-<hash>`) or name on this network and episode file."""
+        """The adaptation job with this key (`<name>-<hash>`) or name on this network and episode file.
+
+        Raises:
+            ConfigError: there is none; names those that there are.
+        """
         for job in self.adaptations:
             if job.network == network and key in (job.key, job.name) and job.episodes.key == episodes:
                 return job
@@ -216,7 +228,11 @@ class Plan:
         raise ConfigError(f"no adaptation {key!r} of {network.key} on {episodes} in run {self.config.run}; it has {known}")
 
     def evaluation(self, network: NetworkJob, adaptation: str) -> EvaluationJob:
-        """The evaluation job of this network, as trained or adapted."""
+        """The evaluation job of this network, as trained or adapted.
+
+        Raises:
+            ConfigError: there is none; names those that there are.
+        """
         for job in self.evaluations:
             if job.network == network and job.adaptation == adaptation:
                 return job
@@ -224,7 +240,11 @@ class Plan:
         raise ConfigError(f"run {self.config.run} does not evaluate {network.name}/{adaptation}; it has {known}")
 
     def episode_file(self, key: str) -> EpisodeJob:
-        """The episode job with this key."""
+        """The episode job with this key.
+
+        Raises:
+            ConfigError: there is none; names those that there are.
+        """
         for shot in self.config.evaluation.shots:
             if self.episodes(shot).key == key:
                 return self.episodes(shot)

@@ -108,7 +108,11 @@ def network_run_key(model: Mapping[str, Any]) -> str:
 
 
 def curve(path: Path, step: str) -> Iterator[Metric]:
-    """The numbers of a metrics.jsonl, named as there, by the step in the field `step`."""
+    """The numbers of a metrics.jsonl, named as there, by the step in the field `step`.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
     try:
         for line in path.read_text().splitlines():
             values = json.loads(line)
