@@ -4,6 +4,15 @@
 test holds `config/README.md` against it.
 """
 
+from fewshot.config.backbones import (
+    BackboneSettings,
+    C128FSettings,
+    Conv64Settings,
+    ResNet12Settings,
+    TorchvisionSettings,
+    WideResNetSettings,
+    Widths,
+)
 from fewshot.config.base import (
     GlobalPooling,
     Name,
@@ -43,29 +52,21 @@ from fewshot.config.evaluation import (
     ImplantingSettings,
 )
 from fewshot.config.extension import ActivationMappingSettings, FinetuningSettings, ImprintingSettings, JointTrainingSettings
-from fewshot.config.networks import (
+from fewshot.config.networks import ClassifierSettings, NetworkSettings, Stage1Settings
+from fewshot.config.reading import load, parse, read, schema
+from fewshot.config.run import RunConfig
+from fewshot.config.training import (
     Area,
     AugmentationSettings,
-    BackboneSettings,
-    C128FSettings,
     ClassificationSettings,
-    ClassifierSettings,
-    Conv64Settings,
     DistillationSettings,
-    NetworkSettings,
     ObjectiveSettings,
     OptimizerSettings,
-    ResNet12Settings,
     RotationSettings,
     ScheduleSettings,
-    Stage1Settings,
-    TorchvisionSettings,
     TrainingSettings,
     ValidationSettings,
-    WideResNetSettings,
-    Widths,
 )
-from fewshot.config.run import RunConfig, load, parse, read, schema
 
 __all__ = [
     "ActivationMapSettings",

@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from fewshot.config.base import Settings
-from fewshot.config.networks import AugmentationSettings, ClassifierSettings, NetworkSettings, OptimizerSettings
+from fewshot.config.networks import ClassifierSettings, NetworkSettings
+from fewshot.config.training import AugmentationSettings, OptimizerSettings
 
 
 class Method(Settings):

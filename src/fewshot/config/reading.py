@@ -1,0 +1,124 @@
+"""From a run's YAML files to its checked settings, and to the schema that editors check them with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from fewshot.config.base import merge
+from fewshot.config.run import RunConfig
+from fewshot.errors import ConfigError
+
+
+def parse(data: Mapping[str, Any]) -> RunConfig:
+    """Check a mapping (a parsed YAML file, or Snakemake's `config`) and return the settings.
+
+    Raises:
+        ConfigError: one line a problem, each with the key's path.
+    """
+    try:
+        return RunConfig.model_validate(data)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            where = ".".join(str(part) for part in problem["loc"]) or "config"
+            message = problem["msg"].removeprefix("Value error, ")
+            if problem["type"] == "extra_forbidden":
+                message = "unknown key; config/README.md lists the known ones"
+            lines.append(f"{where}: {message}")
+        raise ConfigError("config: " + "; ".join(lines)) from None
+
+
+MOST_CHARACTERS, MOST_VALUES = 1_000_000, 50_000
+"""Of a run file: far beyond any real one."""
+
+
+def load(path: Path) -> RunConfig:
+    """Read a run's YAML file, and the files that it extends.
+
+    Raises:
+        ConfigError: a file is missing, is not YAML, extends itself, or holds settings that are refused.
+    """
+    return parse(read(path))
+
+
+def read(*paths: Path, over: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The mapping that some run files make, later over earlier, and `over` over all; each with what it extends under it.
+
+    A file's key `extends` names one file, or a list of files, beside it. They are laid under its own keys with `merge`, later
+    over earlier; the key `run` is not handed on, so that two runs never share a folder of results by oversight.
+
+    Raises:
+        ConfigError: a file is missing, is not YAML, or extends itself.
+    """
+    merged: dict[str, Any] = {}
+    for path in paths:
+        merged = merge(merged, _extended(path, ()))
+    return merge(merged, over or {})
+
+
+def _extended(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    """A file's mapping over those of the files that it extends; `above`: the files that led here."""
+    own = _mapping(path, above)
+    names = own.pop("extends", [])
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ConfigError(f"{path}: extends names a file beside it, or a list of them, not {names!r}")
+    chain = (*above, path.resolve())
+    under: dict[str, Any] = {}
+    for name in names:
+        base = path.parent / name
+        if base.resolve() in chain:
+            raise ConfigError(f"{path}: extends {name}, which leads back to itself; take the key out of one of them")
+        under = merge(under, _extended(base, chain))
+    under.pop("run", None)
+    return merge(under, own)
+
+
+def _mapping(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        if len(text) > MOST_CHARACTERS:
+            raise ConfigError(f"{path}: longer than {MOST_CHARACTERS:,} characters, which no run file is")
+        data = yaml.safe_load(text)
+        _count(data, path)
+    except (FileNotFoundError, IsADirectoryError):
+        if above:
+            raise ConfigError(f"{above[-1]}: extends {path}, which is no file; name one beside it") from None
+        raise ConfigError(f"{path}: no such config file; config/runs/ holds the known runs") from None
+    except (
+        yaml.YAMLError,
+        ValueError,
+        TypeError,
+        OverflowError,
+        RecursionError,
+    ) as error:  # a date, a number
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: a config file is a mapping of keys to values")
+    return data
+
+
+def _count(data: object, path: Path) -> None:
+    """Refuse what aliases of aliases blow up, before anything walks through it."""
+    left, waiting = MOST_VALUES, [data]
+    while waiting:
+        value = waiting.pop()
+        left -= 1
+        if left < 0:
+            raise ConfigError(f"{path}: more than {MOST_VALUES:,} values, which no run file has; are there aliases of aliases?")
+        if isinstance(value, dict):
+            waiting.extend((*value, *value.values()))
+        elif isinstance(value, list | tuple | set):
+            waiting.extend(value)
+
+
+def schema() -> str:
+    """The JSON schema of a run file, as the text of workflow/schemas/config.schema.json."""
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "fewshot run"}
+    return json.dumps({**RunConfig.model_json_schema(), **head}, indent=2, ensure_ascii=False) + "\n"
