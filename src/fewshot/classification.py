@@ -31,6 +31,8 @@ from fewshot.transfer import network_folder
 SCALE = 10.0
 """Scale of the cosines of networks that learned none (a linear classifier): the initial one of stage 1."""
 NEAREST = 3
+SHOWN = 112
+"""Pixels of the pictures to look at."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Answer:
     Attributes:
         classes: names of the sub-folders.
         support, queries: the image files.
+        pictures: of the support images and then of the queries, uint8 (S + Q, SHOWN, SHOWN, 3).
         labels: int64 (S,), class of each support image.
         probabilities: (Q, c), they add up to 1.
         maps: (Q, h, w), the predicted class's probability at every location; none for features without locations.
@@ -52,6 +55,7 @@ class Answer:
     classes: list[str]
     support: list[Path]
     queries: list[Path]
+    pictures: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
     probabilities: npt.NDArray[np.float32]
     maps: npt.NDArray[np.float32] | None
@@ -92,23 +96,23 @@ def classify(
         network, info = load_network(folder, place)
     size = int(info["image_size"])
     files: list[Path] = []
-    pictures: list[npt.NDArray[np.uint8]] = []
+    pictures: list[list[npt.NDArray[np.uint8]]] = []
     counts: list[int] = []
     skipped: list[tuple[Path, str]] = []
     classes = class_folders(Path(support))
     for one in classes:
-        good, images, others = decoded(listed(one), size, strict)
+        good, images, others = decoded(listed(one), (size, SHOWN), strict)
         if not good:
             raise DataError(f"{one}: no image in this class folder; add one or remove the folder")
         files += good
         pictures.append(images)
         counts.append(len(good))
         skipped += others
-    queries, images, others = decoded(listed(Path(query)), size, strict)
+    queries, images, others = decoded(listed(Path(query)), (size, SHOWN), strict)
     if not queries:
         raise DataError(f"{query}: no image among its files; name a folder of images to classify")
     skipped += others
-    everything = np.concatenate([*pictures, images])
+    everything, shown = (np.concatenate(parts) for parts in zip(*pictures, images, strict=True))
     labels = np.repeat(np.arange(len(classes)), counts)
     if implant is None:
         values = features.compute(network, everything, progress=False).to(place)
@@ -129,7 +133,7 @@ def classify(
     said = [(path.as_posix(), reason) for path, reason in skipped]
     how = f"{usual_pooling(network.settings)} pooling of support / queries" + ("" if implant is None else ", implants")
     return Answer(
-        names, files, queries, labels, found.probabilities, found.maps, found.nearest, said, table, how
+        names, files, queries, shown, labels, found.probabilities, found.maps, found.nearest, said, table, how
     )  # fmt: skip
 
 

@@ -31,6 +31,6 @@ def snakemake(tmp_path_factory) -> Callable[..., subprocess.CompletedProcess[str
         environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
         if path is not None:
             environment["PATH"] = f"{path}{os.pathsep}{environment['PATH']}"
-        return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=120, env=environment)
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=900, env=environment)
 
     return call

@@ -11,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fewshot.data.decoding import cores
-from fewshot.data.pictures import decode_image
+from fewshot.data.pictures import decode_square, resized
 from fewshot.data.sources.folder import IGNORED
 from fewshot.errors import DataError
+
+Images = npt.NDArray[np.uint8]
 
 
 def class_folders(folder: Path) -> list[Path]:
@@ -49,42 +51,46 @@ def _ignored(path: Path) -> bool:
     return path.name.lower() in IGNORED or any(part.startswith(".") for part in path.parts)
 
 
-def decoded(files: Iterable[Path], size: int, strict: bool) -> tuple[list[Path], npt.NDArray[np.uint8], list[tuple[Path, str]]]:
-    """Decode what are images: upright, RGB, the central square, resized.
+def decoded(
+    files: Iterable[Path], sizes: Sequence[int], strict: bool
+) -> tuple[list[Path], list[Images], list[tuple[Path, str]]]:
+    """Decode what are images, each once: upright, RGB, the central square, resized.
 
     Args:
         files: to decode.
-        size: side in pixels.
+        sizes: sides in pixels, the one that counts first; the others are for looking at.
         strict: refuse what does not decode.
 
     Returns:
-        The files that are images, uint8 (n, size, size, 3), and the others, each with the reason.
+        The files that are images, for every size uint8 (n, size, size, 3), and the other files, each with the reason.
 
     Raises:
         DataError: with `strict`, a file that does not decode.
     """
     good: list[Path] = []
-    images: list[npt.NDArray[np.uint8]] = []
+    images: list[list[Images]] = [[] for _ in sizes]
     others: list[tuple[Path, str]] = []
     files = list(files)
     with ThreadPoolExecutor(cores()) as threads:  # decoders let other threads run
-        for file, found in zip(files, threads.map(partial(_decoded, size=size), files), strict=True):
+        for file, found in zip(files, threads.map(partial(_decoded, sizes=sizes), files), strict=True):
             if not isinstance(found, str):
                 good.append(file)
-                images.append(found)
+                for one, kept in zip(found, images, strict=True):
+                    kept.append(one)
             elif strict:
                 threads.shutdown(cancel_futures=True)
                 raise DataError(f"{file}: not an image ({found}); remove it, or leave --strict out to skip it")
             else:
                 others.append((file, found))
-    shape = (len(images), size, size, 3)
-    return good, np.stack(images) if images else np.empty(shape, np.uint8), others
+    stacks = [np.array(kept, np.uint8).reshape(-1, size, size, 3) for size, kept in zip(sizes, images, strict=True)]
+    return good, stacks, others
 
 
-def _decoded(file: Path, size: int) -> npt.NDArray[np.uint8] | str:
-    """An image, or why it is none."""
+def _decoded(file: Path, sizes: Sequence[int]) -> list[Images] | str:
+    """An image in all sizes, or why it is none."""
     try:
-        return decode_image(str(file), size, upright=True)
+        picture = decode_square(str(file), sizes[0], upright=True)
+        return [resized(picture, size) for size in sizes]
     except Exception as error:  # whatever a file that is no image makes a decoder raise
         if "cannot identify" in str(error):
             return "no image that Pillow knows"

@@ -13,11 +13,11 @@ from PIL import ImageOps
 
 Image = npt.NDArray[np.uint8]
 DRAFT = 4
-"""See `decode_image`."""
+"""See `decode_square`."""
 
 
-def square(picture: Pillow.Image, size: int) -> Image:
-    """Central square of the shorter side, resized (bilinear, antialiased) to `size` pixels: uint8 (size, size, 3)."""
+def central(picture: Pillow.Image) -> Pillow.Image:
+    """The central square of the shorter side, in RGB."""
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         picture = picture.convert("RGBA")  # transparent pixels over white, as a page would show them
         picture = Pillow.alpha_composite(Pillow.new("RGBA", picture.size, "white"), picture)
@@ -35,19 +35,34 @@ def square(picture: Pillow.Image, size: int) -> Image:
     if width != height:  # cropped before the resize, which would otherwise mix in what lies beyond
         left, upper = (width - side) // 2, (height - side) // 2
         picture = picture.crop((left, upper, left + side, upper + side))
-    if side != size:
+    return picture
+
+
+def resized(picture: Pillow.Image, size: int) -> Image:
+    """A square picture in `size` pixels (bilinear, antialiased): uint8 (size, size, 3)."""
+    if picture.width != size:
         picture = picture.resize((size, size), Pillow.Resampling.BILINEAR)
     return np.asarray(picture, dtype=np.uint8)
 
 
 def decode_image(payload: bytes | str, size: int, upright: bool = False) -> Image:
+    """An encoded image as uint8 (size, size, 3): see `decode_square`."""
+    return resized(decode_square(payload, size, upright), size)
+
+
+def decode_square(payload: bytes | str, size: int, upright: bool = False) -> Pillow.Image:
     """Decode an encoded image, given as bytes or as the path of a file; `upright` heeds the camera's orientation mark.
 
     Of a JPEG many times the size, an eighth, a quarter or a half of it is decoded, which takes a third of the time: what is
     left is at least DRAFT times the size, and its pixels are means of those that the resize would average.
 
+    Args:
+        payload: the image.
+        size: pixels that it is to be resized to, at most DRAFT times that.
+        upright: see above.
+
     Returns:
-        uint8 (size, size, 3), the central square.
+        The central square, in RGB.
     """
     with Pillow.open(io.BytesIO(payload) if isinstance(payload, bytes) else Path(payload)) as picture:
         shrunk = DRAFT * size / min(picture.size)
@@ -55,8 +70,8 @@ def decode_image(payload: bytes | str, size: int, upright: bool = False) -> Imag
             picture.draft(None, (math.ceil(picture.width * shrunk), math.ceil(picture.height * shrunk)))
         picture.load()
         if upright:
-            return square(ImageOps.exif_transpose(picture), size)
-        return square(picture, size)
+            return central(ImageOps.exif_transpose(picture))
+        return central(picture)
 
 
 def shorter_side(path: Path) -> int:
@@ -69,4 +84,4 @@ def decode_array(payload: Image, size: int) -> Image:
     """An image that is already pixels: uint8 (H, W, 3), resized where it has to be."""
     if payload.shape[:2] == (size, size):
         return payload
-    return square(Pillow.fromarray(np.ascontiguousarray(payload)), size)
+    return resized(central(Pillow.fromarray(np.ascontiguousarray(payload))), size)

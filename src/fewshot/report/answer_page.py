@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fewshot.classification import Answer
-from fewshot.data.decoding import cores
-from fewshot.data.pictures import decode_image
+from fewshot.classification import SHOWN, Answer
 from fewshot.files import atomic
 from fewshot.report.assembly import write_csv
 from fewshot.report.pages import data_uri, render
 
-SIDE = 112
-"""Pixels of a picture on the page."""
 LIKELY = 3
 """Classes whose probability is drawn."""
 
@@ -33,16 +27,17 @@ def write_answer(answer: Answer, out: Path) -> None:
         out: folder, made if it is not there.
     """
     write_csv(out / "predictions.csv", answer.table)
+    uris = [_picture(pixels) for pixels in answer.pictures]
     page = render(
         "answer.html.j2",
         title=f"{len(answer.queries)} images among {len(answer.classes)} classes",
         how=answer.how,
-        side=SIDE,
+        side=SHOWN,
         support=[
             {"name": path.name, "label": answer.classes[label], "uri": uri}
-            for path, label, uri in zip(answer.support, answer.labels, _pictures(answer.support), strict=True)
+            for path, label, uri in zip(answer.support, answer.labels, uris, strict=False)
         ],
-        queries=[_query(answer, number, uri) for number, uri in enumerate(_pictures(answer.queries))],
+        queries=[_query(answer, number, uri) for number, uri in enumerate(uris[len(answer.support) :])],
         skipped=answer.skipped,
         table=data_uri((out / "predictions.csv").read_bytes(), "text/csv"),
     )
@@ -62,15 +57,10 @@ def _query(answer: Answer, number: int, uri: str) -> dict[str, Any]:
     }
 
 
-def _pictures(paths: Sequence[Path]) -> list[str]:
-    """The squares that the network saw, at the page's size."""
-    with ThreadPoolExecutor(cores()) as threads:
-        return list(threads.map(_picture, paths))
-
-
-def _picture(path: Path) -> str:
+def _picture(pixels: npt.NDArray[np.uint8]) -> str:
+    """A square that the network saw."""
     out = io.BytesIO()
-    Image.fromarray(decode_image(str(path), SIDE, upright=True)).save(out, "JPEG", quality=80)
+    Image.fromarray(pixels).save(out, "JPEG", quality=80)
     return data_uri(out.getvalue(), "image/jpeg")
 
 
