@@ -56,7 +56,11 @@ def load(path: Path, cure: str) -> dict[str, Floats]:
         tasks = columns.pop("task")
     except FileNotFoundError:
         raise DataError(f"{path}: missing; {cure}") from None
+    except MemoryError:
+        raise
     except Exception as error:  # what describes a parquet file goes through several parsers, which can raise nearly anything
+        if isinstance(error, OSError) and error.errno is not None:  # it cannot be read: that says nothing of what it is
+            raise
         raise DataError(f"{path}: not a table of per-task results ({type(error).__name__}); {cure}") from None
     if not np.array_equal(tasks, np.arange(len(tasks))):
         raise DataError(f"{path}: its tasks are not numbered 0, 1, 2 and so on; {cure}")

@@ -42,7 +42,7 @@ def _plan(config: Path) -> Plan:
 def _missing(path: Path, force: bool) -> bool:
     """Whether a job has to run: its last output, `path`, is not there, or it is to be made again."""
     if path.exists() and not force:
-        tidy(path.parent)
+        tidy(path)
         logging.getLogger(__name__).info("%s is there; --force does it again", path)
         return False
     return True
@@ -114,7 +114,7 @@ def evaluate(config: Config, network: Network = None, seed: Seed = None, threads
             if force or not stages.evaluated(plan, job):
                 stages.evaluate(plan, job, threads=threads)
             else:
-                tidy(plan.evaluation_dir(job))
+                tidy(plan.evaluation_dir(job) / "settings.json")
 
 
 @app.command()

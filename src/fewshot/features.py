@@ -66,7 +66,7 @@ class Features:
 
 
 def batch_size(device: torch.device, side: int) -> int:
-    """How many images of `side` pixels go through a network at once: on a CPU 18 of 84 px, 128 of 32 px (see docs/measured)."""
+    """How many images of `side` pixels go through a network at once: on a CPU 18 of 84 px, 128 of 32 px."""
     return max(1, BATCH[device.type] // side**2)
 
 

@@ -111,16 +111,22 @@ def state_path(out: Path) -> Path:
     return out.with_name(f"{out.name}.state")
 
 
-def tidy(out: Path) -> None:
-    """Remove what a job that was killed after its last output left beside `out`, which is whole: its state, lock and scratch.
+def tidy(last: Path) -> None:
+    """Remove what a job that was killed after its last output, `last`, left beside that folder: its state, lock and scratch.
+
+    A newer state is of a job that makes the output again, and is kept.
 
     Raises:
         DataError: another process is working on it.
     """
+    out = last.parent
     _clear_scratch(out)
     state = state_path(out)
     if state.exists() or _lock_path(out).exists():
         with only_one(out):
+            times = [path.stat().st_mtime_ns for path in (state, *state.glob("*")) if path.exists()]
+            if max(times, default=0) > last.stat().st_mtime_ns:
+                return
             if state.is_dir():
                 shutil.rmtree(state)
             else:

@@ -46,8 +46,7 @@ def extraction() -> str:
 
 def adaptation(job: AdaptationJob) -> str:
     """The code of the one method, and of the frame that applies it to tasks."""
-    used = _named("adaptation", "episodes", "checkpoint", "device")
-    return source_hash(*used, job.settings.module, without=set(_others("methods", job.settings.method)))
+    return source_hash(*_named("adaptation", "episodes", "checkpoint", "device"), job.settings.module)
 
 
 def extension(job: AdaptationJob) -> str:
@@ -58,7 +57,9 @@ def extension(job: AdaptationJob) -> str:
 
 def evaluation() -> str:
     """The code of the evaluation. What a stage-2 method does reaches it as that method's files."""
-    return _hash("task_results", "features", "checkpoint", "device", without=_others("methods", "prototypical"))
+    methods = {path.stem for path in (ROOT / "methods").glob("*.py")} - {"__init__", "prototypical"}
+    used = _named("task_results", "features", "checkpoint", "device")
+    return source_hash(*used, without={f"{PACKAGE}.methods.{name}" for name in methods})
 
 
 def figures(module: str) -> str:
@@ -76,8 +77,8 @@ def tracking() -> str:
     return _hash("tracking")
 
 
-def _hash(*modules: str, without: Iterable[str] = ()) -> str:
-    return source_hash(*_named(*modules), without=set(without))
+def _hash(*modules: str) -> str:
+    return source_hash(*_named(*modules))
 
 
 def _with_files(code: str, files: Iterable[Path]) -> str:
@@ -86,9 +87,3 @@ def _with_files(code: str, files: Iterable[Path]) -> str:
 
 def _named(*modules: str) -> Iterator[str]:
     return (f"{PACKAGE}.{name}" for name in modules)
-
-
-def _others(package: str, chosen: str) -> Iterator[str]:
-    """The modules that settings could name in place of the chosen one."""
-    names = {path.stem for path in ROOT.joinpath(*package.split(".")).glob("*.py")} - {"__init__", "base", chosen}
-    return _named(*(f"{package}.{name}" for name in names))

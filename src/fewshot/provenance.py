@@ -17,9 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fewshot import __version__
+from fewshot.files import file_hash
 
 if TYPE_CHECKING:
     import torch
+
+    from fewshot.config import NetworkSettings
 
 PACKAGE = "fewshot"
 ROOT = Path(__file__).parent
@@ -90,6 +93,12 @@ def _processor() -> str:
         if line.startswith("model name"):
             return " ".join(line.partition(":")[2].split())
     return platform.processor() or platform.machine()
+
+
+def pretrained_hash(settings: NetworkSettings) -> str | None:
+    """SHA-256 of the file of weights that a network starts from; None where it names none that is there."""
+    weights = Path(getattr(settings.backbone, "weights", "none"))
+    return file_hash(weights) if weights.is_file() else None
 
 
 # --- hash of sources --------------------------------------------------------------------------------------------------

@@ -260,8 +260,9 @@ def train(
 
 
 def training_identity(store: Store, job: NetworkJob, teacher: str | None = None) -> str:
-    """What a training is: settings, seed, data, code, and the hash of the network it learns from."""
-    return f"{job.key}/seed{job.seed}/{store.data_hash}/{job_code.training(job.settings)}/{teacher}"
+    """What a training is: settings, seed, data, code, and the hashes of the network it learns from and of its first weights."""
+    code, weights = job_code.training(job.settings), provenance.pretrained_hash(job.settings)
+    return f"{job.key}/seed{job.seed}/{store.data_hash}/{code}/{teacher}/{weights}"
 
 
 def write_outputs(store: Store, job: NetworkJob, trainer: Trainer, folder: Path, teacher: str | None = None) -> None:
@@ -282,6 +283,7 @@ def write_outputs(store: Store, job: NetworkJob, trainer: Trainer, folder: Path,
             "image_size": store.image_size, "data_hash": store.data_hash, "store": store.path.parent.name,
             "training_images": len(rows), "data_notes": list(store.meta.get("notes", [])),
             "teacher": {"name": job.teacher.name, "sha256": teacher} if job.teacher else None,
+            "weights_sha256": provenance.pretrained_hash(job.settings),
             "iteration": progress.best_iteration if keep == "best" else progress.iteration,
             "iterations": settings.iterations, "done": progress.iteration, "kept": keep, "validation": validation,
             "parameters": parameter_count(network.backbone) + parameter_count(network.embedding),

@@ -1,9 +1,9 @@
 """What a run made on another machine, carried home: packed there, taken up here as the pipeline's own outputs.
 
 A machine with a GPU may have neither network nor Snakemake, and little may leave it. So what travels is what cannot be made
-again cheaply: the trained networks, the accuracy of every task, the predictions of extended classifiers, and the records of
-stage 2; one archive a network (`network-<name>-seed<k>.tar.gz`) and one with all results (`results.tar.gz`). Features and
-adapted features stay behind.
+again cheaply: the trained networks, the accuracy of every task, predictions where figures are drawn from them, and the
+records of stage 2; one archive a network (`network-<name>-seed<k>.tar.gz`) and one with all results (`results.tar.gz`).
+Features and adapted features stay behind.
 """
 
 from __future__ import annotations
@@ -137,15 +137,16 @@ def _network_files(plan: Plan, job: NetworkJob) -> list[Path]:
     return [plan.network_dir(job) / name for name in NETWORK_FILES]
 
 
-def _beside(job: AdaptationJob) -> tuple[str, ...]:
-    """What travels with the record of an adaptation; figures of extended classifiers are drawn from their predictions."""
-    return ("metrics.jsonl", "predictions.npy") if job.settings.gives == "classifier" else ("metrics.jsonl",)
+def _beside(plan: Plan, job: AdaptationJob) -> tuple[str, ...]:
+    """What travels with the record of an adaptation; predictions where figures are drawn from them (paper 001)."""
+    drawn = job.settings.gives == "classifier" and plan.config.evaluation.way == "all"
+    return ("metrics.jsonl", "predictions.npy") if drawn else ("metrics.jsonl",)
 
 
 def _result_files(plan: Plan) -> Iterator[Path]:
     """All files of results that a run makes and that travel."""
     for job in plan.adaptations:
-        yield from (plan.adapted_dir(job) / name for name in ("adapt.json", *_beside(job)))
+        yield from (plan.adapted_dir(job) / name for name in ("adapt.json", *_beside(plan, job)))
     for evaluation in plan.evaluations:
         names = ("settings.json", *(f"{setting.key}.parquet" for setting in evaluation.settings))
         yield from (plan.evaluation_dir(evaluation) / name for name in names)
@@ -210,7 +211,7 @@ def _check(plan: Plan, scratch: Path, root: Path) -> None:
             models[file] = read_json(root / file).get("sha256")
     for adaptation in plan.adaptations:
         if (scratch / plan.adapted_dir(adaptation)).exists():
-            checked(scratch / plan.adapted_dir(adaptation) / "adapt.json", _beside(adaptation))
+            checked(scratch / plan.adapted_dir(adaptation) / "adapt.json", _beside(plan, adaptation))
     for evaluation in plan.evaluations:
         folder = scratch / plan.evaluation_dir(evaluation)
         if folder.exists():

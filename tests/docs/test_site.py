@@ -1,5 +1,6 @@
 """The documentation builds as a site without a warning, and holds every page and what the code says of itself."""
 
+import pkgutil
 import re
 import subprocess
 import sys
@@ -74,3 +75,15 @@ def test_every_method_has_its_page_with_equations_settings_and_tables():
         assert path.stem == "strong_stage1" or (re.search(r"^## What ", text, re.MULTILINE) and "<!-- published: " in text), (
             path
         )
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "config/README.md", *DOCS.rglob("*.md")])
+def test_names_of_the_code_on_a_page_are_there(page):
+    for name in re.findall(r"`(fewshot(?:\.\w+)+)`", page.read_text()):
+        assert pkgutil.resolve_name(name) is not None, name
+
+
+@pytest.mark.parametrize("run", sorted((ROOT / "config").rglob("*.yaml")), ids=lambda path: path.stem)
+def test_pages_that_a_run_file_names_are_there(run):
+    for name in re.findall(r"docs/[\w/]+\.md", run.read_text()):
+        assert (ROOT / name).is_file(), name

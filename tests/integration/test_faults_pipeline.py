@@ -83,6 +83,7 @@ def test_a_pipeline_killed_and_disturbed_in_every_way_ends_as_one_left_alone(cop
     # Everything is killed, Snakemake too, while the training has a state: Snakemake's lock stays, and says what to do.
     missing = project.folder / plan.network_dir(left)
     state = missing.with_name(missing.name + ".state")
+    state.unlink(missing_ok=True)
     second = project.start(*command)
     until(lambda: state.exists() or (missing / "model.json").exists(), second)
     os.killpg(second.pid, signal.SIGKILL)

@@ -42,8 +42,11 @@ def test_a_run_in_several_calls_is_taken_up_by_the_pipeline(away, tmp_path):
     }
     config = away / "run.yaml"
     config.write_text(yaml.safe_dump(data))
-    first = gpu_run(away, config, 15)
-    assert first.returncode == 75, first.stderr
+    for _ in range(10):  # on a busy machine the first calls may not get to the training
+        first = gpu_run(away, config, 15)
+        assert first.returncode == 75, first.stderr
+        if "the state is saved" in first.stderr:
+            break
     assert "the state is saved" in first.stderr
     data["stage1"]["training"]["iterations"] = 60
     config.write_text(yaml.safe_dump(data | {"run": "short"}))

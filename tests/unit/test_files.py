@@ -151,19 +151,38 @@ def test_what_a_killed_job_left_beside_its_whole_output_is_removed(tmp_path, fol
     (tmp_path / ".seed0.lock").touch()
     (tmp_path / ".seed0.abc.partial").mkdir()
     (tmp_path / ".seed0.abc.partial/.lock").touch()
-    tidy(out)
+    os.utime(out / "model.json")
+    tidy(out / "model.json")
     assert [path.name for path in tmp_path.iterdir()] == ["seed0"]
     assert (out / "model.json").exists()
-    tidy(out)
+    tidy(out / "model.json")
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_the_state_of_a_job_that_makes_its_output_again_is_kept(tmp_path, folder):
+    out = tmp_path / "seed0"
+    out.mkdir()
+    (out / "model.json").write_text("{}")
+    os.utime(out / "model.json", (1, 1))
+    state = state_path(out)
+    if folder:
+        state.mkdir()
+        (state / "progress.json").write_text("{}")
+    else:
+        state.write_text("x")
+    tidy(out / "model.json")
+    assert state.exists()
 
 
 def test_what_another_process_is_using_is_not_removed(tmp_path):
     out = tmp_path / "seed0"
     state_path(out).write_text("x")
+    out.mkdir()
+    (out / "model.json").write_text("{}")
     with only_one(out), pytest.raises(DataError, match="another process is working on it"):
-        tidy(out)
+        tidy(out / "model.json")
     assert state_path(out).exists()
     with scratch_folder(out) as scratch:
-        tidy(out)
+        tidy(out / "model.json")
         assert scratch.is_dir()
     assert not state_path(out).exists()

@@ -68,6 +68,7 @@ def jobs() -> dict[str, str]:
         ("models.backbones.resnet12", {"train wide", "train base", "adapt"}),  # implants go beside its last block
         ("objectives.prototypical", {"train wide"}),
         ("methods.implanting", {"adapt"}),
+        ("methods.taskwise", {"adapt"}),
         ("methods.imprinting", {"extend"}),
         ("methods.joint_training", set()),
         ("nearest_prototype", {"evaluate", "extend"}),  # judging networks is no reason to train them anew

@@ -117,8 +117,12 @@ evaluation: {{way: 2, shots: [1], queries: 2, tasks: 2, tests: [{{networks: [own
         return _planned(done.stdout + done.stderr).get("train", 0)
 
     assert planned() == 0
-    os.utime(weights, (0, 0))
+    os.utime(weights)
+    assert planned() == 0
+    torch.save(torchvision.models.resnet18().state_dict(), weights)
     assert planned() == 1
+    weights.rename(tmp_path / "elsewhere.pth")
+    assert planned() == 0
 
 
 def test_what_a_file_extends_lies_under_it_and_single_keys_over_it(snakemake, root, tmp_path):

@@ -60,6 +60,15 @@ def teacher_files(wildcards):
     return files(PLAN.network_dir(teacher), NETWORK[:2]) if teacher else []
 
 
+def weights_file(wildcards):
+    """The file of pretrained weights, if the network starts from one; a missing one is treated as in `raw_files`."""
+    job = network_job(wildcards)
+    weights = getattr(job.settings.backbone, "weights", "none")
+    named = weights not in ("none", "imagenet")
+    made = (PLAN.network_dir(job) / "model.json").exists()
+    return [ancient(weights)] if named and (made or Path(weights).exists()) else []
+
+
 def unless_taken(function):
     """What results are made from; nothing when they were carried here from another machine (fewshot take)."""
 

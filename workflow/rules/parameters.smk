@@ -3,6 +3,7 @@
 from functools import cache
 
 from fewshot import job_code
+from fewshot.provenance import pretrained_hash
 from fewshot.tracking import public_uri
 
 
@@ -28,10 +29,14 @@ def network_settings(wildcards):
     return network_job(wildcards).settings.identity()
 
 
-def weights_stamp(wildcards):
+@cache
+def hash_of_weights(network):
+    return pretrained_hash(PLAN.config.stage1.networks[network])
+
+
+def weights_hash(wildcards):
     """What tells a replaced file of pretrained weights from the one before; none where there is no such file."""
-    weights = Path(getattr(network_job(wildcards).settings.backbone, "weights", "none"))
-    return run_config.content_hash(stamps(weights)) if weights.is_file() else None
+    return hash_of_weights(network_job(wildcards).name)
 
 
 def adaptation_settings(wildcards):

@@ -5,6 +5,7 @@ rule train:
     input:
         store=store_files,
         teacher=teacher_files,
+        weights=weights_file,
     output:
         expand("resources/{{store}}/networks/{{network}}/seed{{seed}}/{file}", file=NETWORK),
     log:
@@ -20,7 +21,7 @@ rule train:
         runtime=growing(1440),
     params:
         settings=network_settings,
-        weights=weights_stamp,
+        weights=weights_hash,
         code=training_code,
     script:
         "../scripts/train.py"

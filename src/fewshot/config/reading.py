@@ -14,6 +14,9 @@ from fewshot.config.base import merge
 from fewshot.config.run import RunConfig
 from fewshot.errors import ConfigError
 
+MOST_NAMED = 8
+"""Problems of a run file that are told at once."""
+
 
 def parse(data: Mapping[str, Any]) -> RunConfig:
     """Check a mapping (a parsed YAML file, or Snakemake's `config`) and return the settings.
@@ -31,7 +34,8 @@ def parse(data: Mapping[str, Any]) -> RunConfig:
             if problem["type"] == "extra_forbidden":
                 message = "unknown key; config/README.md lists the known ones"
             lines.append(f"{where}: {message}")
-        raise ConfigError("config: " + "; ".join(lines)) from None
+        more = [f"and {len(lines) - MOST_NAMED} more"] if len(lines) > MOST_NAMED else []
+        raise ConfigError("config: " + "; ".join(lines[:MOST_NAMED] + more)) from None
 
 
 MOST_CHARACTERS, MOST_VALUES = 1_000_000, 50_000

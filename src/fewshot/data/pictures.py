@@ -53,7 +53,7 @@ def decode_image(payload: bytes | str, size: int, upright: bool = False) -> Imag
 def decode_square(payload: bytes | str, size: int, upright: bool = False) -> Pillow.Image:
     """Decode an encoded image, given as bytes or as the path of a file; `upright` heeds the camera's orientation mark.
 
-    Of a JPEG many times the size, an eighth, a quarter or a half of it is decoded, which takes a third of the time: what is
+    Of a JPEG many times the size, an eighth, a quarter or a half of it is decoded, which is quicker: what is
     left is at least DRAFT times the size, and its pixels are means of those that the resize would average.
 
     Args:

@@ -209,6 +209,8 @@ def _stage2_deviations(adaptation: AdaptationSettings | None, protocol: Protocol
         found.append(f"implants of {adaptation.width} channels instead of {protocol.implant_width}")
     if adaptation.scale != protocol.implant_scale:
         found.append(f"stage 2 scale {adaptation.scale:g} instead of {protocol.implant_scale:g}")
+    if adaptation.shortcut:
+        found.append("implants with a widened shortcut, which the paper does not draw")
     return found
 
 

@@ -175,7 +175,7 @@ def test_workers_end_with_a_killed_parent(tmp_path):
         "from fewshot.data.decoding import decode_all\n"
         "from fewshot.data.sources import Item\n"
         "def decode(payload):\n"
-        "    print(os.getpid(), flush=True)\n"
+        "    os.write(1, f'{os.getpid()}\\n'.encode())\n"  # in one piece, whoever else writes
         "    time.sleep(60)\n"
         "if __name__ == '__main__':\n"
         "    items = [Item(str(i), 'a', i) for i in range(600)]\n"

@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from statistics import median_low
 
+from PIL import Image as Pillow
+
 from fewshot.config import FolderSettings
 from fewshot.data.archives import refuse_unknown
 from fewshot.data.pictures import decode_image, shorter_side
@@ -84,7 +86,13 @@ def _found_size(folder: Path, items: Iterable[Item]) -> int:
     for item in items:
         try:
             sides.append(shorter_side(Path(item.payload)))
-        except Exception:  # whatever a file that is no image makes Pillow raise
+        except Pillow.DecompressionBombError as error:
+            raise DataError(f"{item.payload}: {error}; shrink the image, or remove it") from None
+        except OSError as error:
+            if error.errno is not None:  # it cannot be read: that says nothing of what it is
+                raise
+            others.append(item.file)
+        except Exception:  # whatever else a file that is no image makes Pillow raise
             others.append(item.file)
     if others:
         named = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
