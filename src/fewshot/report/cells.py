@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from fewshot.plan import AS_TRAINED, Plan
-from fewshot.report.papers import BACKBONES, LABELS, backbone_name
+from fewshot.report.papers import LABELS, backbone_title
 from fewshot.report.published import Published
 from fewshot.report.rendering import Accuracy, Cell, Column, Difference
 from fewshot.report.results import Row
@@ -84,7 +84,7 @@ class Measured:
 
     def backbone(self, place: tuple[str, str]) -> str:
         """A network's backbone as tables write it."""
-        return backbone_title(backbone_name(self.first[place].record.network.settings))
+        return backbone_title(self.first[place].record.network.settings)
 
     @property
     def caption(self) -> str:
@@ -124,8 +124,3 @@ def reported(group: pd.DataFrame, shot: int) -> Accuracy | None:
 def pair_title(pair: str) -> str:
     """`gap/dense` as `GAP / DC`."""
     return " / ".join(LABELS[name] for name in pair.split("/"))
-
-
-def backbone_title(name: str) -> str:
-    """A backbone of published.csv as tables write it."""
-    return BACKBONES.get(name, name)

@@ -230,9 +230,9 @@ def _percent(share: float) -> str:
 # --- names -----------------------------------------------------------------------------------------------------------
 
 
-def backbone_title(network: NetworkSettings) -> str:
-    """A network's backbone as tables write it; one that published.csv does not know, by the name in its settings."""
-    name = backbone_name(network)
+def backbone_title(backbone: NetworkSettings | str) -> str:
+    """A backbone, of a network or by its name in published.csv, as tables write it; one unknown there by its own name."""
+    name = backbone if isinstance(backbone, str) else backbone_name(backbone)
     return BACKBONES.get(name, name)
 
 

@@ -9,11 +9,11 @@ import pandas as pd
 
 from fewshot.config import ImplantingSettings
 from fewshot.plan import AS_TRAINED, Plan
-from fewshot.report.cells import ADAPTED_PAIRS, PAIRS, Measured, backbone_title, pair_title, reported
+from fewshot.report.cells import ADAPTED_PAIRS, PAIRS, Measured, pair_title, reported
 from fewshot.report.comparable import MAIN_TABLES, paper_of
 from fewshot.report.gains import gains_table
 from fewshot.report.low_shot import low_shot_tables
-from fewshot.report.papers import LABELS, backbone_name, stage1_name, usual_pooling
+from fewshot.report.papers import LABELS, backbone_name, backbone_title, stage1_name, usual_pooling
 from fewshot.report.rendering import Cell, Column, Difference, Table
 from fewshot.report.results import Row
 
