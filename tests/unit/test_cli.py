@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -47,6 +48,8 @@ def test_the_whole_run_without_snakemake(here, tiny_plan: Plan):
     state_path(network).write_text("left by a kill at the very end")
     state_path(adapted).mkdir()
     (state_path(adapted) / "progress.json").write_text("the same")
+    for left in (state_path(network), state_path(adapted) / "progress.json", state_path(adapted)):
+        os.utime(left, (1, 1))  # older than the output
     assert runner.invoke(app, ["run", "tiny.yaml"], catch_exceptions=False).exit_code == 0
     after = {path: path.stat().st_mtime_ns for path in tiny_plan.resources.rglob("*") if path.is_file()}
     assert after == before, "a second call keeps what is there, and removes what a kill left"
