@@ -137,11 +137,17 @@ def test_two_processes_do_not_work_on_one_output(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("folder", [True, False])
-def test_what_a_killed_job_left_beside_its_whole_output_is_removed(tmp_path, folder):
-    out = tmp_path / "seed0"
+def whole(folder):
+    """An output with its record."""
+    out = folder / "seed0"
     out.mkdir()
     (out / "model.json").write_text("{}")
+    return out
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_what_a_killed_job_left_beside_its_whole_output_is_removed(tmp_path, folder):
+    out = whole(tmp_path)
     state = state_path(out)
     if folder:
         state.mkdir()
@@ -160,9 +166,7 @@ def test_what_a_killed_job_left_beside_its_whole_output_is_removed(tmp_path, fol
 
 @pytest.mark.parametrize("folder", [True, False])
 def test_the_state_of_a_job_that_makes_its_output_again_is_kept(tmp_path, folder):
-    out = tmp_path / "seed0"
-    out.mkdir()
-    (out / "model.json").write_text("{}")
+    out = whole(tmp_path)
     os.utime(out / "model.json", (1, 1))
     state = state_path(out)
     if folder:

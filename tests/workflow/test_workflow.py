@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +25,12 @@ def _planned(output: str) -> dict[str, int]:
     """Jobs by rule, from the table of a dry run."""
     table = output[output.index("Job stats:") :].split("\n\n", maxsplit=1)[0]
     return {name: int(count) for name, count in re.findall(r"^(\w+)\s+(\d+)$", table, re.MULTILINE)}
+
+
+def _jobs_of(rule: str, done: subprocess.CompletedProcess[str]) -> int:
+    """How many jobs of a rule a dry run plans."""
+    assert done.returncode == 0, done.stdout + done.stderr
+    return _planned(done.stdout + done.stderr).get(rule, 0)
 
 
 def _expected(plan: Plan) -> dict[str, int]:
@@ -78,9 +85,7 @@ def test_a_changed_folder_makes_the_store_again_and_a_missing_one_does_not(snake
     assert done.returncode == 0, done.stdout + done.stderr
 
     def planned():
-        done = snakemake("--dry-run", *quietly)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return _planned(done.stdout + done.stderr).get("prepare", 0)
+        return _jobs_of("prepare", snakemake("--dry-run", *quietly))
 
     assert planned() == 0
     (images / "0" / "0.png").write_bytes((images / "0" / "1.png").read_bytes())
@@ -112,9 +117,7 @@ evaluation: {{way: 2, shots: [1], queries: 2, tasks: 2, tests: [{{networks: [own
     assert done.returncode == 0, done.stdout + done.stderr
 
     def planned():
-        done = snakemake("--dry-run", *quietly)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return _planned(done.stdout + done.stderr).get("train", 0)
+        return _jobs_of("train", snakemake("--dry-run", *quietly))
 
     assert planned() == 0
     os.utime(weights)
