@@ -28,6 +28,7 @@ def write_answer(answer: Answer, out: Path) -> None:
     """
     write_csv(out / "predictions.csv", answer.table)
     uris = [_picture(pixels) for pixels in answer.pictures]
+    images = len(answer.support)
     page = render(
         "answer.html.j2",
         title=f"{len(answer.queries)} images among {len(answer.classes)} classes",
@@ -35,9 +36,9 @@ def write_answer(answer: Answer, out: Path) -> None:
         side=SHOWN,
         support=[
             {"name": path.name, "label": answer.classes[label], "uri": uri}
-            for path, label, uri in zip(answer.support, answer.labels, uris, strict=False)
+            for path, label, uri in zip(answer.support, answer.labels, uris[:images], strict=True)
         ],
-        queries=[_query(answer, number, uri) for number, uri in enumerate(uris[len(answer.support) :])],
+        queries=[_query(answer, number, uri) for number, uri in enumerate(uris[images:])],
         skipped=answer.skipped,
         table=data_uri((out / "predictions.csv").read_bytes(), "text/csv"),
     )

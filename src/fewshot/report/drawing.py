@@ -184,7 +184,7 @@ def paired_gains(table: pd.DataFrame, title: str) -> Figure:
 
     if table.empty:
         figure, ax = plt.subplots(figsize=(8, 2), layout="constrained")
-        say(ax, "This run has no two settings to compare: dense and GAP training, or adapted and as trained.")
+        say(ax, "This run has no two settings that a paper compares; paired.csv has all pairs.")
         figure.suptitle(title)
         return figure
     kinds = list(dict.fromkeys(table["comparison"].astype(str)))

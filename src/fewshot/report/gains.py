@@ -1,4 +1,4 @@
-"""Gains on the same tasks: dense over GAP training, widened over plain networks, adapted over as trained."""
+"""Gains on the same tasks: dense over GAP training, wide over plain networks, leaky over plain distance, adapted over not."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from fewshot.config import EpisodicSettings, LeakySquaredEuclideanSettings, NetworkSettings, SquaredEuclideanSettings
 from fewshot.plan import AS_TRAINED
 from fewshot.report.papers import backbone_title, usual_pooling
 from fewshot.report.results import Row
@@ -86,6 +87,20 @@ def _comparisons(index: _Index) -> Iterator[tuple[str, Group, Group]]:
                 yield "dense over GAP training", before, after
             elif its.backbone == plain and its.classifier == settings.classifier:
                 yield "widened over plain", before, after
+            elif _leak_alone(its, settings):
+                yield "leaky over plain distance", before, after
+
+
+def _leak_alone(plain: NetworkSettings, leaky: NetworkSettings) -> bool:
+    """Whether two networks trained on tasks differ in the leak of the squared Euclidean distance and nothing else of note."""
+    first, second = plain.training.objective, leaky.training.objective
+    if not (isinstance(first, EpisodicSettings) and isinstance(second, EpisodicSettings)):
+        return False
+    if not (
+        isinstance(first.distance, SquaredEuclideanSettings) and isinstance(second.distance, LeakySquaredEuclideanSettings)
+    ):
+        return False
+    return plain.backbone == leaky.backbone and first.model_copy(update={"distance": second.distance}) == second
 
 
 def _gain(before: Group, after: Group) -> dict[str, Any] | None:

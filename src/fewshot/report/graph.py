@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fewshot.plan import Plan
@@ -103,15 +103,33 @@ def graph(plan: Plan) -> Graph:
         for number, rules in enumerate(columns)
         for i, rule in enumerate(rules)
     }
-    arrows = []
+    arrows, lowest = [], (tallest - 1) * DOWN + HEIGHT
     for rule in found:
         for need in read[rule]:
-            (x0, y0), (x1, y1) = places[need], places[rule]
-            start, end, bend = x0 + WIDTH, x1 - 5, ACROSS - WIDTH
-            y0, y1 = y0 + HEIGHT // 2, y1 + HEIGHT // 2
-            arrows.append(f"M{start} {y0}C{start + bend} {y0} {end - bend} {y1} {end} {y1}")
+            between = [places[other] for other in found if column[need] < column[other] < column[rule]]
+            arrow, lane = _arrow(places[need], places[rule], between)
+            arrows.append(arrow)
+            lowest = max(lowest, lane + 2)
     words = "The jobs of the run by rule: " + ", ".join(f"{rule} ({count})" for rule, count in found.items())
     return Graph(
         tuple(Box(rule, count, *places[rule]) for rule, count in found.items()), tuple(arrows),
-        (len(columns) - 1) * ACROSS + WIDTH, (tallest - 1) * DOWN + HEIGHT, (WIDTH, HEIGHT), words,
+        (len(columns) - 1) * ACROSS + WIDTH, lowest, (WIDTH, HEIGHT), words,
     )  # fmt: skip
+
+
+def _arrow(start: tuple[int, int], end: tuple[int, int], between: Sequence[tuple[int, int]]) -> tuple[str, int]:
+    """An arrow from box to box that touches none of those `between` their columns, and the height at which it passes them.
+
+    Of the heights beside and between the rows of boxes it takes the one that is the least way round.
+    """
+    (x0, y0), (x1, y1) = (start[0] + WIDTH, start[1] + HEIGHT // 2), (end[0] - 5, end[1] + HEIGHT // 2)
+    bend = ACROSS - WIDTH
+    if not between:
+        return f"M{x0} {y0}C{x0 + bend} {y0} {x1 - bend} {y1} {x1} {y1}", max(y0, y1)
+    middles = [y + HEIGHT // 2 for _, y in between]
+    lanes = {y0, y1, *(middle + side * DOWN // 2 for middle in middles for side in (-1, 1))}
+    free = [y for y in sorted(lanes) if y >= 0 and all(abs(y - middle) > HEIGHT // 2 + 4 for middle in middles)]
+    lane = min(free, key=lambda y: abs(y - y0) + abs(y - y1))
+    first, last = min(x for x, _ in between), max(x for x, _ in between) + WIDTH
+    curve = f"M{x0} {y0}C{x0 + bend // 2} {y0} {first - bend // 2} {lane} {first} {lane}H{last}"
+    return f"{curve}C{last + bend // 2} {lane} {x1 - bend // 2} {y1} {x1} {y1}", lane

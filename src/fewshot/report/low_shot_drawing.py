@@ -59,7 +59,8 @@ def accuracy_by_embedding(table: pd.DataFrame, title: str) -> Figure:
     if table["embedding"].nunique() < 2:
         return _words("This run has embeddings of one width only.", title)
     shots = [shot for shot in (1, 5) if shot in set(table["shot"])] or sorted(table["shot"].unique())[:2]
-    part = table[table["shot"].isin(shots) & ~table["stage2"].isin(["random"])]
+    widths = table.groupby("stage2")["embedding"].transform("nunique")  # one width alone shows nothing of the width
+    part = table[table["shot"].isin(shots) & (widths > 1) & ~table["stage2"].isin(["random"])]
     part = part.assign(method=part["stage2"] + ", n = " + part["shot"].astype(str), network="")
     return _by(part, "embedding", "width of the embedding", title)
 

@@ -100,17 +100,21 @@ def _facts(plan: Plan, store: Store, networks: Sequence[NetworkRecord]) -> list[
     seconds = sum(time.seconds or 0 for time in job_times(plan))
     part = _PARTS[evaluation.part]
     way = "all classes" if evaluation.way == "all" else f"{evaluation.way}-way"
+    queries = _QUERIES.get(evaluation.queries, f"{evaluation.queries} queries a class")
     return [
         ("Data set", config.dataset.name),
         ("Images", images),
         ("Classes", ", ".join(f"{parts.get(key, 0)} {word}" for key, word in _PARTS.items())),
         ("Networks", f"{len(names)}, seed{'s' if len(config.seeds) > 1 else ''} {seeds}"),
         ("Tasks", f"up to {evaluation.tasks:,} a setting, of {part} classes"),
-        ("A task", f"{way}, {_listed(evaluation.shots)} shots, {evaluation.queries} queries a class"),
+        ("A task", f"{way}, {_listed(evaluation.shots)} shots, {queries}"),
         ("Work", duration(seconds)),
         ("On", "; ".join(_each(network.info.get("device") for network in networks))),
     ]
 
+
+_QUERIES: Mapping[int | str, str] = {"all": "all test images", "remaining": "all other images of its classes"}
+"""Queries of a task that are no number a class."""
 
 _TERMS = {
     "GAP": "global average pooling", "GMP": "global maximum pooling", "DC": "dense classification, every location by itself",
@@ -273,6 +277,7 @@ def _figures(plan: Plan) -> Iterable[Figure]:
     drawn = {
         "activation_maps": config.activation_maps is not None,
         **dict.fromkeys(LOW_SHOT, config.evaluation.way == "all"),
+        "accuracy_by_shot": config.evaluation.way != "all",  # low_shot_accuracy has its panel, among others
         **dict.fromkeys(ON_TASKS, plan.on_tasks),
         "class_vectors": config.class_vectors is not None,
     }

@@ -66,6 +66,11 @@ def test_the_run_ends_in_tables_and_figures(run, pytestconfig):
     assert summary["method"].str.startswith("ProtoNet").all()
     paired = pd.read_csv(run.results / "paired.csv")
     assert len(paired) == 6
+    gains = pd.read_csv(run.results / "figures" / "paired_gains.csv")
+    assert set(gains["comparison"]) == {"leaky over plain distance"}
+    differences = paired[paired["first_network"] == "plain"]["difference"]
+    assert sorted(gains["difference"]) == pytest.approx(sorted(differences), abs=1e-4)
+    assert len(gains) == 3
     sweep = pd.read_csv(run.results / "figures" / "leak_sweep.csv")
     assert list(zip(sweep["s"], sweep["r"], strict=True)) == [(0, 0.01), (4, 0.01), (4, 0.1)]
     for network, accuracy in zip(sweep["network"], sweep["accuracy"], strict=True):

@@ -26,6 +26,39 @@ def test_boxes_stand_right_of_what_they_need_and_apart(made_run) -> None:
     assert drawn.box[1] < DOWN
 
 
+@pytest.mark.parametrize(
+    "run", [ROOT / "config" / "config.yaml", *sorted((ROOT / "config" / "runs").glob("*.yaml"))], ids=lambda path: path.stem
+)
+def test_no_arrow_passes_behind_a_box(run) -> None:
+    """Points along every arrow, its ends apart, lie in no box."""
+    drawn = graph(Plan(load(run)))
+    for arrow in drawn.arrows:
+        points = along(arrow)
+        for box in drawn.boxes:
+            inside = [(x, y) for x, y in points[1:] if box.x < x < box.x + drawn.box[0] and box.y < y < box.y + drawn.box[1]]
+            assert not inside, (box.rule, arrow)
+        assert all(0 <= x <= drawn.width and 0 <= y <= drawn.height for x, y in points)
+
+
+def along(path: str) -> list[tuple[float, float]]:
+    """Points of an SVG path of M, C and H."""
+    points: list[tuple[float, float]] = []
+    for letter, words in re.findall(r"([MCH])([\d. -]+)", path):
+        numbers = [float(word) for word in words.split()]
+        if letter == "M":
+            points.append((numbers[0], numbers[1]))
+            continue
+        start = points[-1]
+        end = (numbers[0], start[1]) if letter == "H" else (numbers[4], numbers[5])
+        bends = [start, end] if letter == "H" else [tuple(numbers[:2]), tuple(numbers[2:4])]
+        for step in range(1, 41):
+            t = step / 40
+            weights = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3)
+            corners = (start, *bends, end)
+            points.append(tuple(sum(w * c[i] for w, c in zip(weights, corners, strict=True)) for i in (0, 1)))
+    return points
+
+
 def test_the_number_of_jobs_is_the_plans(made_run) -> None:
     plan = made_run()
     jobs = {box.rule: box.jobs for box in graph(plan).boxes}

@@ -45,8 +45,8 @@ def source(settings: FolderSettings) -> Source:
     split, notes = _split(settings, names, Counter(item.label for item in items))
     if settings.test_folder is not None:
         items += _tested(Path(settings.test_folder), names)
-    found = _found_size(folder, items)
-    size = settings.image_size or found
+    sides = _shorter_sides(folder, items)  # also where the size is given: what is no image is named before any is decoded
+    size = settings.image_size or min(max(median_low(sides), SMALLEST), LARGEST)
     if settings.image_size is None:
         notes += (f"Images are of {size} px, found from their shorter sides; dataset.image_size sets another size.",)
     return Source(
@@ -79,8 +79,12 @@ def _split(settings: FolderSettings, names: list[str], images: Counter[str]) -> 
     )
 
 
-def _found_size(folder: Path, items: Iterable[Item]) -> int:
-    """Median of the images' shorter sides, within the bounds. All files' heads are read: what is no image is named at once."""
+def _shorter_sides(folder: Path, items: Iterable[Item]) -> list[int]:
+    """Pixels of every image's shorter side, from the heads of all files: what is no image is named at once.
+
+    Raises:
+        DataError: there are such files, or a decompression bomb.
+    """
     sides: list[int] = []
     others: list[str] = []
     for item in items:
@@ -97,7 +101,7 @@ def _found_size(folder: Path, items: Iterable[Item]) -> int:
     if others:
         named = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
         raise DataError(f"{folder}: not an image that Pillow knows: {named}; remove from the class folders what is no image")
-    return min(max(median_low(sides), SMALLEST), LARGEST)
+    return sides
 
 
 def _tested(folder: Path, names: list[str]) -> list[Item]:
