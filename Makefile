@@ -35,7 +35,7 @@ test: $(STAMP) ## every check: format, lint, types, unit, workflow and integrati
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 	mypy
-	OMP_NUM_THREADS=1 pytest -n auto --dist loadfile $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 pytest -n auto --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 bench: $(BENCH_STAMP) ## rates beside the plain forms and easyfsl (BENCH="evaluation --tasks 10000 --images 12000")
 	$(BENCH_BIN)/python -m benchmarks $(BENCH)

@@ -18,6 +18,7 @@ import yaml
 
 from fewshot import __version__, stages
 from fewshot.config import load, schema
+from fewshot.drawings import drawings
 from fewshot.files import tidy
 from fewshot.job import user_errors
 from fewshot.plan import Plan
@@ -123,15 +124,8 @@ def assemble(config: Config) -> None:
     with user_errors():
         plan = _plan(config)
         stages.assemble(plan)
-        stages.draw_figures(plan)
-        if plan.config.activation_maps is not None:
-            stages.draw_activation_maps(plan)
-        if plan.config.evaluation.way == "all":
-            stages.draw_low_shot_figures(plan)
-        if plan.config.class_vectors is not None:
-            stages.draw_class_vectors(plan)
-        if plan.on_tasks:
-            stages.draw_distance_figures(plan)
+        for drawing in drawings(plan):
+            stages.DRAWINGS[drawing](plan)
         stages.write_report(plan)
         typer.echo(f"report: {plan.results / 'report.html'}  tables: {plan.results / 'tables'}")
 

@@ -17,14 +17,13 @@ from torch import Tensor
 
 from fewshot import predictions
 from fewshot.config import ClassificationSettings, FinetuningSettings, ScheduleSettings, TrainingSettings, ValidationSettings
+from fewshot.features import batch_size
 from fewshot.methods.base import Curve, Ground, Task, decide
 from fewshot.models.network import Network
 from fewshot.objectives.classification import Classification
 from fewshot.resume import State
 from fewshot.sampling import BalancedBatches, Batches
 from fewshot.training import Trainer
-
-BATCH = 256
 
 
 class Finetuning:
@@ -38,6 +37,7 @@ class Finetuning:
 
     def __init__(self, ground: Ground, settings: FinetuningSettings, with_base: bool = True) -> None:
         self.ground, self.settings, self.with_base = ground, settings, with_base
+        self.at_once = batch_size(ground.network.mean.device, ground.store.image_size)
         self.measured = ("all", "novel_in_all", "novel") if with_base else ("novel",)
 
     @cached_property
@@ -118,7 +118,7 @@ class Finetuning:
         training = network.training
         network.eval()
         rows = torch.from_numpy(np.concatenate([task.query, task.base]))
-        logits = torch.cat([self._scores(network, part) for part in torch.split(rows, BATCH)])
+        logits = torch.cat([self._scores(network, part) for part in torch.split(rows, self.at_once)])
         network.train(training)
         return decide(logits, len(task.query), self.ground.store.num_base, self.with_base)
 

@@ -14,13 +14,13 @@ from fewshot.checkpoint import load_network, save_network
 from fewshot.data.pictures import decode_image
 from fewshot.data.sources.folder import class_images, class_names
 from fewshot.errors import ConfigError, DataError
+from fewshot.features import batch_size
 from fewshot.files import replacing_folder
 from fewshot.methods.imprinting import extended, imprint
 from fewshot.models.heads import CosineClassifier, pool
 from fewshot.models.network import Network
 
 logger = logging.getLogger(__name__)
-BATCH = 64
 _WRITTEN_ANEW = ("format", "network", "sha256", "files")
 
 
@@ -56,7 +56,10 @@ def add_classes(model: Path, images: Path, out: Path, device: torch.device | str
         if name in known:
             raise DataError(f"{images / name}: the network has a class {name!r} already; rename the folder, or leave it out")
     files = [(number, path) for number, name in enumerate(names) for path in class_images(images / name)]
-    embeddings = torch.cat([_embeddings(network, [path for _, path in part], info["image_size"]) for part in _batches(files)])
+    count = batch_size(network.mean.device, info["image_size"])
+    starts = tqdm(range(0, len(files), count), desc="embeddings", unit="batch", mininterval=5)
+    parts = (files[start : start + count] for start in starts)
+    embeddings = torch.cat([_embeddings(network, [path for _, path in part], info["image_size"]) for part in parts])
     classes = torch.tensor([number for number, _ in files], device=embeddings.device)
     network.classifier = extended(classifier, imprint(embeddings, classes, len(names)))
     counts = np.bincount(classes.cpu().numpy(), minlength=len(names)).tolist()
@@ -73,11 +76,6 @@ def add_classes(model: Path, images: Path, out: Path, device: torch.device | str
         )  # fmt: skip
     logger.info("%d classes from %d images; %d classes in all: %s", len(names), len(files), len(known) + len(names), out)
     return names
-
-
-def _batches(files: list[tuple[int, Path]]) -> list[list[tuple[int, Path]]]:
-    starts = range(0, len(files), BATCH)
-    return [files[start : start + BATCH] for start in tqdm(starts, desc="embeddings", unit="batch", mininterval=5)]
 
 
 @torch.inference_mode()

@@ -168,11 +168,6 @@ class Plan:
                 jobs.append(AdaptationJob(evaluation.network, evaluation.adaptation, key, self.episodes(shot), tasks, settings))
         return tuple(jobs)
 
-    @property
-    def on_tasks(self) -> bool:
-        """Whether a network of the run is trained on tasks."""
-        return any(job.settings.distance is not None for job in self.networks)
-
     # --- look-ups by wildcard -------------------------------------------------------------------------------------
 
     def check(self, *, store: str | None = None, run: str | None = None) -> None:

@@ -6,7 +6,7 @@ time. Imports stand inside the functions: PyTorch and seaborn take seconds to lo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -186,6 +186,13 @@ def draw_activation_maps(plan: Plan) -> None:
     from fewshot.report import activation_maps
 
     activation_maps.draw_activation_maps(plan)
+
+
+DRAWINGS: Mapping[str, Callable[[Plan], None]] = {
+    function.__name__: function
+    for function in (draw_figures, draw_distance_figures, draw_low_shot_figures, draw_class_vectors, draw_activation_maps)
+}
+"""Names in `fewshot.drawings` -> what draws."""
 
 
 def write_report(plan: Plan) -> None:

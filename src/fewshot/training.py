@@ -56,6 +56,7 @@ class Trainer:
         state: the resumable state; taken up if it is there.
         validate: network -> `accuracy`, half its interval `ci95`, percent, and what else is to be recorded; None: never.
         factors: learning-rate factors of some of the network's modules, such as new layers on a trained network.
+        weights_hash: of the file of weights that the network starts from, if it does; for the record.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Trainer:
         state: State,
         validate: Callable[[Network], Mapping[str, float]] | None = None,
         factors: dict[torch.nn.Module, float] | None = None,
+        weights_hash: str | None = None,
     ) -> None:
         self.settings, self.name, self.seed, self.device = settings, name, seed, images.device
         self.images, self.labels, self.batches, self.validate_network = images, labels, batches, validate
@@ -80,7 +82,7 @@ class Trainer:
         self.optimizer = build_optimizer(
             settings.optimizer, (network, objective), factors or {}, fused=self.device.type == "cuda"
         )
-        self.state = state
+        self.state, self.weights_hash = state, weights_hash
         self.progress, self.best = state.load(network, objective, self.optimizer)
         self.compiled = torch.compile(network) if settings.compile else network
         precision = settings.precision
@@ -199,6 +201,7 @@ def prepare(
     settings = job.settings.training
     torch.manual_seed(job.seed)
     rows, names = training_images(store, settings)
+    weights_hash = provenance.pretrained_hash(job.settings)  # once: the file may be another one when the training ends
     network = Network(job.settings, len(names), store.image_size, store.mean, store.std)
     network.load_pretrained()
     factor = settings.optimizer.head_factor
@@ -211,9 +214,10 @@ def prepare(
         settings,
         name=job.name,
         seed=job.seed,
-        state=State(state_path, training_identity(store, job, teacher[1] if teacher else None)),
+        state=State(state_path, training_identity(store, job, teacher[1] if teacher else None, weights_hash)),
         validate=Validation(store, settings.validation, job.seed) if settings.validation.every else None,
         factors={network.embedding: factor, network.classifier: factor},
+        weights_hash=weights_hash,
     )
 
 
@@ -259,10 +263,9 @@ def train(
         trainer.state.path.unlink(missing_ok=True)
 
 
-def training_identity(store: Store, job: NetworkJob, teacher: str | None = None) -> str:
+def training_identity(store: Store, job: NetworkJob, teacher: str | None, weights: str | None) -> str:
     """What a training is: settings, seed, data, code, and the hashes of the network it learns from and of its first weights."""
-    code, weights = job_code.training(job.settings), provenance.pretrained_hash(job.settings)
-    return f"{job.key}/seed{job.seed}/{store.data_hash}/{code}/{teacher}/{weights}"
+    return f"{job.key}/seed{job.seed}/{store.data_hash}/{job_code.training(job.settings)}/{teacher}/{weights}"
 
 
 def write_outputs(store: Store, job: NetworkJob, trainer: Trainer, folder: Path, teacher: str | None = None) -> None:
@@ -283,7 +286,7 @@ def write_outputs(store: Store, job: NetworkJob, trainer: Trainer, folder: Path,
             "image_size": store.image_size, "data_hash": store.data_hash, "store": store.path.parent.name,
             "training_images": len(rows), "data_notes": list(store.meta.get("notes", [])),
             "teacher": {"name": job.teacher.name, "sha256": teacher} if job.teacher else None,
-            "weights_sha256": provenance.pretrained_hash(job.settings),
+            "weights_sha256": trainer.weights_hash,
             "iteration": progress.best_iteration if keep == "best" else progress.iteration,
             "iterations": settings.iterations, "done": progress.iteration, "kept": keep, "validation": validation,
             "parameters": parameter_count(network.backbone) + parameter_count(network.embedding),

@@ -22,8 +22,8 @@ ROOT = Path(__file__).parents[2]
 class Project:
     """A copy of the project in a folder of its own."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, plan: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+        self.folder, self._plan = folder, plan
         self.environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
         self.environment |= {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1",
@@ -59,7 +59,10 @@ class Project:
 
     def planned(self, *arguments: str) -> dict[str, int]:
         """Jobs a rule that Snakemake would run now."""
-        return self.told(self.call("snakemake", "--dry-run", "--quiet", "host", "--cores", "2", *arguments))
+        asked = ("--dry-run", "--quiet", "host", "--cores", "2", *arguments)
+        done = self._plan(self.folder, *asked, environment=self.environment)
+        assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-8000:]}"
+        return self.told(done.stdout + done.stderr)
 
     @staticmethod
     def told(said: str) -> dict[str, int]:
@@ -101,7 +104,7 @@ def tiny() -> dict:
 
 
 @pytest.fixture(scope="session")
-def copy_project(tiny) -> Callable[..., Project]:
+def copy_project(tiny, plan_with_snakemake) -> Callable[..., Project]:
     """The files of the project, those not yet committed included, with the run of seconds for its default."""
 
     def copy(folder: Path, **changes) -> Project:
@@ -113,7 +116,7 @@ def copy_project(tiny) -> Callable[..., Project]:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
         (folder / "config/config.yaml").write_text(yaml.safe_dump(tiny | {"run": "demo"} | changes, sort_keys=False))
-        return Project(folder)
+        return Project(folder, plan_with_snakemake)
 
     return copy
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+PLANS = {"--dry-run", "--lint"}
 
 
 @pytest.fixture(scope="session")
@@ -17,7 +18,7 @@ def root() -> Path:
 
 
 @pytest.fixture(scope="session")
-def snakemake(tmp_path_factory) -> Callable[..., subprocess.CompletedProcess[str]]:
+def snakemake(tmp_path_factory, plan_with_snakemake) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run Snakemake on the project in an empty working directory, where nothing of an earlier run is there to be reused.
 
     `path`: a folder of programs that go before those of PATH.
@@ -27,10 +28,13 @@ def snakemake(tmp_path_factory) -> Callable[..., subprocess.CompletedProcess[str
         (folder / name).symlink_to(ROOT / name)
 
     def call(*arguments: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), *arguments]
+        arguments = ("--snakefile", str(ROOT / "Snakefile"), *arguments)
         environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
         if path is not None:
             environment["PATH"] = f"{path}{os.pathsep}{environment['PATH']}"
+        if PLANS & set(arguments):
+            return plan_with_snakemake(folder, *arguments, environment=environment)
+        command = [sys.executable, "-m", "snakemake", *arguments]
         return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=900, env=environment)
 
     return call

@@ -1,5 +1,6 @@
 """Files that each job takes, and those that a run is asked for. No rules here."""
 
+from fewshot import drawings
 from fewshot.tracking import tracked_path
 from fewshot.transfer import is_taken
 
@@ -9,9 +10,6 @@ FEATURES = ("features.npy", "rows.npy", "features.json")
 ADAPTED = ("features.npy", "adapt.json", "metrics.jsonl")
 EXTENDED = ("predictions.npy", "adapt.json", "metrics.jsonl")
 TABLES = ("summary.csv", "paired.csv", "seeds.csv", "metrics.json", "tables")
-FIGURES = ("training_curves", "accuracy_by_shot", "published_vs_measured", "paired_gains")
-DISTANCE_FIGURES = ("distance_histograms", "leak_sweep")
-LOW_SHOT_FIGURES = ("finetuning_curves", "low_shot_accuracy", "embedding_size", "exemplars")
 
 
 def files(folder, names):
@@ -166,17 +164,8 @@ def tables(wildcards):
 
 
 def figures(wildcards):
-    names = [f"{name}.{ending}" for name in FIGURES for ending in ("svg", "csv")]
-    if PLAN.config.activation_maps is not None:
-        names += ["activation_maps.png", "activation_maps.csv"]
-    if PLAN.config.evaluation.way == "all":
-        names += [f"{name}.csv" for name in LOW_SHOT_FIGURES] + [f"{name}.svg" for name in LOW_SHOT_FIGURES[:-1]]
-        names += ["exemplars.png"]
-    if PLAN.config.class_vectors is not None:
-        names += ["class_vectors.svg", "class_vectors.csv"]
-    if PLAN.on_tasks:
-        names += [f"{name}.{ending}" for name in DISTANCE_FIGURES for ending in ("svg", "csv")]
-    return files(PLAN.results / "figures", names)
+    named = drawings.figures(PLAN)
+    return files(PLAN.results / "figures", [f"{name}.{ending}" for name in named for ending in named[name]])
 
 
 def tracked_adaptations(wildcards):

@@ -111,7 +111,7 @@ rule draw_figures:
             category="Figures",
             labels={"figure": "paired gains"},
         ),
-        expand("results/{{run}}/figures/{name}.csv", name=FIGURES),
+        expand("results/{{run}}/figures/{name}.csv", name=drawings.FIGURES["draw_figures"]),
     log:
         "logs/draw_figures/{run}.log",
     conda:
@@ -201,7 +201,7 @@ rule draw_distance_figures:
             category="Figures",
             labels={"figure": "accuracy by s and r"},
         ),
-        expand("results/{{run}}/figures/{name}.csv", name=DISTANCE_FIGURES),
+        expand("results/{{run}}/figures/{name}.csv", name=drawings.FIGURES["draw_distance_figures"]),
     log:
         "logs/draw_distance_figures/{run}.log",
     conda:
@@ -249,7 +249,7 @@ rule draw_low_shot_figures:
             category="Figures",
             labels={"figure": "exemplars by recall"},
         ),
-        expand("results/{{run}}/figures/{name}.csv", name=LOW_SHOT_FIGURES),
+        expand("results/{{run}}/figures/{name}.csv", name=drawings.FIGURES["draw_low_shot_figures"]),
     log:
         "logs/draw_low_shot_figures/{run}.log",
     conda:

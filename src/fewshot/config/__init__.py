@@ -5,6 +5,7 @@ test holds `config/README.md` against it.
 """
 
 from fewshot.config.backbones import (
+    SMALLEST_IMAGE,
     BackboneSettings,
     C128FSettings,
     Conv64Settings,
@@ -69,6 +70,7 @@ from fewshot.config.training import (
 )
 
 __all__ = [
+    "SMALLEST_IMAGE",
     "ActivationMapSettings",
     "ActivationMappingSettings",
     "AdaptationSettings",

@@ -13,6 +13,10 @@ Widths = tuple[
 ]
 
 
+SMALLEST_IMAGE = 16
+"""Side in pixels of the smallest image that survives the four 2x2 poolings of a backbone."""
+
+
 class _Backbone(Settings):
     family: ClassVar[str]
     """Module of `fewshot.models.backbones` that builds it."""

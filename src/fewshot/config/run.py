@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from fewshot.config.backbones import SMALLEST_IMAGE
 from fewshot.config.base import Name, Settings
 from fewshot.config.datasets import CubSettings, DatasetSettings
 from fewshot.config.evaluation import (
@@ -46,8 +47,8 @@ class RunConfig(Settings):
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError("seeds must differ")
         size = self.dataset.image_size
-        if size is not None and size < 16:
-            raise ValueError(f"dataset.image_size is {size}: the four 2x2 poolings of a backbone need 16 px")
+        if size is not None and size < SMALLEST_IMAGE:
+            raise ValueError(f"dataset.image_size is {size}: the four 2x2 poolings of a backbone need {SMALLEST_IMAGE} px")
         for name, network in self.stage1.networks.items():
             crop = network.training.augmentation.crop
             if crop is not None and (size is None or crop > size):

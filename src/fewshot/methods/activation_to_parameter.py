@@ -26,13 +26,12 @@ from tqdm import tqdm
 from fewshot.config import ActivationMappingSettings
 from fewshot.data.augment import augment
 from fewshot.errors import FewshotError
+from fewshot.features import batch_size
 from fewshot.methods.base import Curve, Extend, Ground, Rows, Task, decide
 from fewshot.models.heads import PoolingKind, pool, pool_locations
 from fewshot.optimization import generator
 from fewshot.training import training_images
 
-BATCH = 256
-"""Images that go through the network at once."""
 ROWS = 4096
 """Images whose logits are held at once."""
 CURVE = 250
@@ -168,8 +167,9 @@ class _Mapped:
         """Activations (n, d) of store rows; with views, means over so many augmented views of each image, as stage 1 saw it."""
         network, found = self.ground.network, []
         augmentation = network.settings.training.augmentation
-        for start in tqdm(range(0, len(rows), BATCH), desc="activations", unit="batch", mininterval=5):
-            images = torch.from_numpy(np.array(self.ground.store.images[rows[start : start + BATCH]])).to(self.device)
+        count = batch_size(self.device, self.ground.store.image_size)
+        for start in tqdm(range(0, len(rows), count), desc="activations", unit="batch", mininterval=5):
+            images = torch.from_numpy(np.array(self.ground.store.images[rows[start : start + count]])).to(self.device)
             order = torch.arange(len(images), device=self.device)
             seen = [images]
             if views:

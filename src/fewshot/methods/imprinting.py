@@ -21,12 +21,12 @@ from torch.nn import functional as F
 
 from fewshot.config import ImprintingSettings
 from fewshot.data.augment import augment
+from fewshot.features import batch_size
 from fewshot.finetuning import Finetuning
 from fewshot.methods.base import Curve, Extend, Ground, Task, decide
 from fewshot.models.heads import CosineClassifier, NoClassifier, pool, pool_locations
 from fewshot.optimization import generator
 
-_BATCH = 256
 _ROWS = 4096
 """Images whose logits are held at once."""
 
@@ -129,8 +129,9 @@ class _Imprinting:
         """Embeddings (n, D) of augmented views, augmented as in the training of the base classes."""
         network, found = self.ground.network, []
         settings = network.settings.training.augmentation
-        for start in range(0, len(rows), _BATCH):
-            images = torch.from_numpy(np.array(self.ground.store.images[rows[start : start + _BATCH]])).to(network.mean.device)
+        count = batch_size(network.mean.device, self.ground.store.image_size)
+        for start in range(0, len(rows), count):
+            images = torch.from_numpy(np.array(self.ground.store.images[rows[start : start + count]])).to(network.mean.device)
             batch = augment(images, torch.arange(len(images)).to(images.device), settings, generator)
             found.append(pool(network(network.normalise(batch)), self.pooling)[:, 0])
         return torch.cat(found)

@@ -14,11 +14,12 @@ import pandas as pd
 import torch
 from torch.nn import functional as F
 
+from fewshot import features
 from fewshot.checkpoint import load_network
 from fewshot.data.store import Store, open_store
 from fewshot.device import select_device
 from fewshot.errors import ConfigError
-from fewshot.models.heads import pool
+from fewshot.models.heads import pool_locations
 from fewshot.models.network import Network
 from fewshot.plan import Plan
 from fewshot.report import drawing
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SIDES = {"activation": "mean activations", "parameter": "classifier parameters"}
-BATCH = 256
 Floats = npt.NDArray[np.float32]
 
 
@@ -59,21 +59,17 @@ def draw_class_vectors(plan: Plan) -> None:
         drawing.save(draw(table, title), folder / "class_vectors.svg")
 
 
-@torch.inference_mode()
 def mean_activations(network: Network, store: Store, images_per_class: int) -> Floats:
     """Mean activation of each class that the network was trained on, over its first images: (C, d)."""
-    device, settings = network.mean.device, network.settings
+    settings = network.settings
     rows, names = training_images(store, settings.training)
     labels = store.labels[rows]
     means = []
     for label in range(len(names)):
         chosen = rows[labels == label][:images_per_class]
-        parts = []
-        for start in range(0, len(chosen), BATCH):
-            images = torch.from_numpy(np.array(store.images[chosen[start : start + BATCH]])).to(device)
-            parts.append(pool(network(network.normalise(images)).float(), settings.classifier.pooling).mean(1))
-        means.append(torch.cat(parts).mean(0))
-    return torch.stack(means).cpu().numpy()
+        values = features.compute(network, store.images[chosen], progress=False)
+        means.append(pool_locations(values, settings.classifier.pooling).mean((0, 1)))
+    return torch.stack(means).numpy()
 
 
 def class_parameters(network: Network) -> Floats:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from fewshot.drawings import drawings
 from fewshot.plan import Plan
 
 NEEDS: Mapping[str, tuple[str, ...]] = {
@@ -67,13 +68,9 @@ def counts(plan: Plan) -> dict[str, int]:
         "extract": len({job.network for job in plan.evaluations}),
         "adapt": sum(job.settings.gives == "features" for job in plan.adaptations),
         "extend": sum(job.settings.gives == "classifier" for job in plan.adaptations),
-        "draw_activation_maps": int(plan.config.activation_maps is not None),
         "evaluate": len(plan.evaluations),
         "assemble": 1,
-        "draw_figures": 1,
-        "draw_low_shot_figures": int(plan.config.evaluation.way == "all"),
-        "draw_distance_figures": int(plan.on_tasks),
-        "draw_class_vectors": int(plan.config.class_vectors is not None),
+        **dict.fromkeys(drawings(plan), 1),
         "write_report": 1,
     }
     return {rule: count for rule, count in jobs.items() if count}

@@ -16,6 +16,7 @@ import pandas as pd
 import yaml
 
 from fewshot.data.store import Store, open_store
+from fewshot.drawings import DRAWING, figures
 from fewshot.errors import DataError
 from fewshot.files import atomic
 from fewshot.plan import AS_TRAINED, Plan
@@ -263,27 +264,16 @@ _CAPTIONS = {
     "exemplars": ("Exemplars", "Single exemplars by the recall of the class that they stand for."),
 }
 """Name of a figure's file -> title and caption."""
-LOW_SHOT = ("low_shot_accuracy", "embedding_size", "finetuning_curves", "exemplars")
-"""Figures of runs whose tasks hold all classes."""
-ON_TASKS = ("distance_histograms", "leak_sweep")
-"""Figures of runs with networks trained on tasks."""
-PHOTOGRAPHS = ("activation_maps", "exemplars")
-"""Figures that show images of the data set."""
 
 
 def _figures(plan: Plan) -> Iterable[Figure]:
     """The run's figures; one without data is left out."""
-    folder, config = plan.results / "figures", plan.config
-    drawn = {
-        "activation_maps": config.activation_maps is not None,
-        **dict.fromkeys(LOW_SHOT, config.evaluation.way == "all"),
-        "accuracy_by_shot": config.evaluation.way != "all",  # low_shot_accuracy has its panel, among others
-        **dict.fromkeys(ON_TASKS, plan.on_tasks),
-        "class_vectors": config.class_vectors is not None,
-    }
+    folder, drawn = plan.results / "figures", figures(plan)
+    if "low_shot_accuracy" in drawn:  # has the panel of accuracy_by_shot, among others
+        del drawn["accuracy_by_shot"]
     for name, (title, caption) in _CAPTIONS.items():
-        if drawn.get(name, True) and (name == "activation_maps" or len(_read(folder / f"{name}.csv"))):
-            drawing = name not in PHOTOGRAPHS
+        if name in drawn and (name == "activation_maps" or len(_read(folder / f"{name}.csv"))):
+            drawing = drawn[name] == DRAWING
             file, kind = (f"{name}.svg", "image/svg+xml") if drawing else (f"{name}.png", "image/png")
             yield Figure(name, title, caption, data_uri(_bytes(folder / file), kind), drawing)
 

@@ -1,8 +1,6 @@
 """The drawn graph against the rules' own inputs."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -78,14 +76,14 @@ def test_without_adaptations_the_tasks_go_straight_to_the_evaluation(made_run) -
 @pytest.mark.parametrize(
     "run", ["config.yaml", "runs/002_table1_omniglot_cpu.yaml", "runs/001_cub_50_cpu.yaml", "runs/004_fc100_cpu.yaml"]
 )
-def test_the_arrows_are_those_of_snakemake(run, tmp_path) -> None:
+def test_the_arrows_are_those_of_snakemake(run, tmp_path, plan_with_snakemake) -> None:
     """Snakemake's graph of rules, without what others imply, the last target and the mirror in MLflow."""
     plan = Plan(load(ROOT / "config" / run))
     for name in ("config", "profiles"):
         (tmp_path / name).symlink_to(ROOT / name)
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--rulegraph"]
-    command += ["--configfile", f"config/{run}", "--", "results_only"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, timeout=120)
+    asked = ("--snakefile", str(ROOT / "Snakefile"), "--rulegraph", "--configfile", f"config/{run}", "--", "results_only")
+    done = plan_with_snakemake(tmp_path, *asked)
+    assert done.returncode == 0, done.stderr
     names = dict(re.findall(r'^\s*(\d+)\s*\[\s*label\s*=\s*"(\w+)', done.stdout, re.MULTILINE))
     pairs = {(names[a], names[b]) for a, b in re.findall(r"(\d+) -> (\d+)", done.stdout)}
     read = {name: {a for a, b in pairs if b == name} for name in names.values() if name != "results_only"}

@@ -10,7 +10,7 @@ from statistics import median_low
 
 from PIL import Image as Pillow
 
-from fewshot.config import FolderSettings
+from fewshot.config import SMALLEST_IMAGE, FolderSettings
 from fewshot.data.archives import refuse_unknown
 from fewshot.data.pictures import decode_image, shorter_side
 from fewshot.data.sources.base import Item, Source
@@ -19,8 +19,8 @@ from fewshot.errors import DataError
 
 IGNORED = {"thumbs.db", "desktop.ini"}
 """Files that desktops leave in folders; names that start with a dot are ignored too."""
-SMALLEST, LARGEST = 16, 84
-"""Bounds of a size that is found: what four 2x2 poolings need, and what the field's networks are trained on."""
+LARGEST = 84
+"""Bound of a size that is found: the side in pixels of what the field's networks are trained on."""
 
 
 def source(settings: FolderSettings) -> Source:
@@ -46,7 +46,7 @@ def source(settings: FolderSettings) -> Source:
     if settings.test_folder is not None:
         items += _tested(Path(settings.test_folder), names)
     sides = _shorter_sides(folder, items)  # also where the size is given: what is no image is named before any is decoded
-    size = settings.image_size or min(max(median_low(sides), SMALLEST), LARGEST)
+    size = settings.image_size or min(max(median_low(sides), SMALLEST_IMAGE), LARGEST)
     if settings.image_size is None:
         notes += (f"Images are of {size} px, found from their shorter sides; dataset.image_size sets another size.",)
     return Source(

@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import nn
 
-from fewshot.config import BackboneSettings
+from fewshot.config import SMALLEST_IMAGE, BackboneSettings
 
 RGB = tuple[float, float, float]
 
@@ -43,8 +43,8 @@ def feature_shape(backbone: nn.Module, image_size: int) -> tuple[int, int, int]:
     Raises:
         ValueError: the image is too small for four halvings.
     """
-    if image_size < 16:
-        raise ValueError(f"images of {image_size} px are too small: four 2x2 poolings need at least 16 px")
+    if image_size < SMALLEST_IMAGE:
+        raise ValueError(f"images of {image_size} px are too small: four 2x2 poolings need at least {SMALLEST_IMAGE} px")
     training, device = backbone.training, next(backbone.parameters()).device
     backbone.eval()
     with torch.no_grad():
