@@ -1,7 +1,8 @@
 """Plans with Snakemake as a child of a process that has imported it: a plan costs a second or two, not five.
 
 Reads requests as JSON lines (folder, arguments, environment, out, err) from stdin; each is `snakemake <arguments>` in that
-folder, answered with its exit status. The package under test is not imported here, so each plan reads it anew, from `PYTHONPATH` first.
+folder, answered with its exit status. The package under test is not imported here: each plan reads it anew, from `PYTHONPATH`
+first.
 """
 
 import json
