@@ -8,6 +8,7 @@ import fcntl
 import glob
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -20,6 +21,8 @@ from fewshot.errors import DataError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+logger = logging.getLogger(__name__)
 
 _LOCK = ".lock"
 _SEAL = "seal"
@@ -46,7 +49,16 @@ def _clear_scratch(out: Path) -> None:
     for left in out.parent.glob(f".{glob.escape(out.name)}.*.partial"):
         with contextlib.suppress(OSError), (left / _LOCK).open() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(left, ignore_errors=True)
+            _remove(left)
+
+
+def _remove(left: Path) -> None:
+    """Take away what a job that was killed has left, and say so."""
+    if left.is_dir():
+        shutil.rmtree(left)
+    else:
+        left.unlink(missing_ok=True)
+    logger.info("removed %s, left by a job that was killed", left)
 
 
 @contextlib.contextmanager
@@ -122,15 +134,13 @@ def tidy(last: Path) -> None:
     out = last.parent
     _clear_scratch(out)
     state = state_path(out)
-    if state.exists() or _lock_path(out).exists():
+    if left := [path for path in (state, _lock_path(out)) if path.exists()]:
         with only_one(out):
             times = [path.stat().st_mtime_ns for path in (state, *state.glob("*")) if path.exists()]
             if max(times, default=0) > last.stat().st_mtime_ns:
                 return
-            if state.is_dir():
-                shutil.rmtree(state)
-            else:
-                state.unlink(missing_ok=True)
+            for path in left:
+                _remove(path)
 
 
 def file_hash(path: Path) -> str:
@@ -149,7 +159,7 @@ def atomic(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):  # by a process that was killed
         if not _alive(left.name.split(".")[-2]):
-            left.unlink(missing_ok=True)
+            _remove(left)
     try:
         yield temporary
         with temporary.open("rb") as file:  # the bytes are on the disk before the name is

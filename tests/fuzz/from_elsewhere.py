@@ -6,6 +6,7 @@ import json
 import pickle
 import tarfile
 import zipfile
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +105,7 @@ def _read_packed(data: bytes, folder: Path) -> None:
 
 def _pickles() -> list[bytes]:
     array = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    values = ({b"data": array, b"labels": [1, 2]}, {"a": {1, 2}, "b": (b"x", None, 2.5)}, [array.astype(">f4"), "ä"])
+    values = ({b"data": array, b"labels": [1, 2]}, {"a": OrderedDict(c=1), "b": (b"x", None, 2.5)}, [array.astype(">f4"), "ä"])
     return [pickle.dumps(value, protocol) for value in values for protocol in (0, 2, 4, 5)]
 
 

@@ -146,7 +146,8 @@ def whole(folder):
 
 
 @pytest.mark.parametrize("folder", [True, False])
-def test_what_a_killed_job_left_beside_its_whole_output_is_removed(tmp_path, folder):
+def test_what_a_killed_job_left_beside_its_whole_output_is_removed(tmp_path, folder, caplog):
+    caplog.set_level("INFO", "fewshot.files")
     out = whole(tmp_path)
     state = state_path(out)
     if folder:
@@ -161,7 +162,13 @@ def test_what_a_killed_job_left_beside_its_whole_output_is_removed(tmp_path, fol
     tidy(out / "model.json")
     assert [path.name for path in tmp_path.iterdir()] == ["seed0"]
     assert (out / "model.json").exists()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"removed {tmp_path / name}, left by a job that was killed"
+        for name in (".seed0.abc.partial", "seed0.state", ".seed0.lock")
+    ]
+    caplog.clear()
     tidy(out / "model.json")
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize("folder", [True, False])

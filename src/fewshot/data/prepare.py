@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def write_source(source: Source, settings: Any, out: Path, *, workers: int | Non
             mininterval=0.5,
         ) as bar:
             decode_all(
-                source.items(),
+                islice(source.items(), source.images + 1),  # one too many is enough to refuse them
                 source.decode,
                 size,
                 raw,

@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -129,6 +130,19 @@ def test_counts_that_differ(tmp_path, items, changes, message):
     with pytest.raises(DataError, match=message):
         store_of(tmp_path / "store", items, **changes)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_archive_of_more_images_than_the_set_has_is_read_no_further(tmp_path):
+    read = []
+
+    def endless():
+        while True:
+            read.append(1)
+            yield Item(f"b/{len(read)}", "b", 1)
+
+    with pytest.raises(DataError, match="the archive is not the complete set"):
+        write_source(replace(source([]), items=endless, images=3), SETTINGS, tmp_path / "store", workers=1, progress=False)
+    assert len(read) == 4
 
 
 def test_failure_keeps_an_old_store(tmp_path):

@@ -43,8 +43,9 @@ def python2_dumps(value):
 def test_containers_and_arrays_pass(protocol):
     value = {
         b"data": np.arange(12, dtype=np.uint8).reshape(3, 4),
-        "list": [1, 2.5, True, None, (b"x", "y"), {3}, frozenset({4})],
+        "list": [1, 2.5, True, None, (b"x", "y"), bytearray(b"z")],
         "ordered": OrderedDict(a=[1]),
+        4: {None: 5, True: 6},
         "floats": np.linspace(0, 1, 5),
     }
     found = load(pickle.dumps(value, protocol=protocol))
@@ -52,6 +53,7 @@ def test_containers_and_arrays_pass(protocol):
     np.testing.assert_array_equal(found["floats"], value["floats"])
     assert found["list"] == value["list"]
     assert found["ordered"] == value["ordered"]
+    assert found[4] == value[4]
 
 
 def test_python_2_strings_come_back_as_bytes():
@@ -97,6 +99,33 @@ def test_codecs_encode_serves_latin1_only():
     assert load(data) == b"\xff"
     with pytest.raises(DataError, match="text encoding"):
         load(data.replace(b"latin1", b"rot_13"))
+
+
+class _Thing:
+    """An object of a class, as every protocol writes it in its own way."""
+
+    def __init__(self):
+        self.a = 1
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("value", [{3}, frozenset({4}), _Thing(), object()])
+def test_sets_and_objects_are_refused(value, protocol):
+    with pytest.raises(DataError, match="asks for"):
+        load(pickle.dumps(value, protocol=protocol))
+
+
+@pytest.mark.parametrize("key", [(1, 2), 2.5, 2**40, "x" * 2000, b"x" * 2000])
+def test_keys_are_short_and_plain(key):
+    for protocol in (0, 2, 5):
+        with pytest.raises(DataError, match="a key of type"):
+            load(pickle.dumps({key: 1, "b": 2}, protocol=protocol))
+        with pytest.raises(DataError, match="a key of type"):
+            load(pickle.dumps({key: 1}, protocol=protocol))
+
+
+def test_an_ordered_dict_of_python_2_passes():
+    assert load(b"\x80\x02ccollections\nOrderedDict\n]]U\x01aaK\x01aa\x85R.") == OrderedDict([(b"a", 1)])
 
 
 @pytest.mark.parametrize("data", [b"", b"no pickle", pickle.dumps(list(range(99)))[:50]])

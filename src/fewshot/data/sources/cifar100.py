@@ -19,7 +19,7 @@ from fewshot.data.archives import MEBIBYTE, Archive, Known, find, members, refus
 from fewshot.data.pictures import decode_array
 from fewshot.data.sources.base import Item, Source
 from fewshot.data.splits import published, published_split
-from fewshot.data.unpickle import load_restricted
+from fewshot.data.unpickle import load_restricted, texts, whole_numbers
 from fewshot.errors import DataError
 
 ARCHIVE = Known(
@@ -94,8 +94,8 @@ def _wrong(archive: Archive, member: str, what: str) -> DataError:
 def _names(archive: Archive, meta: Any, kind: str) -> list[str]:
     """Names of the fine or coarse labels."""
     try:
-        return [name.decode() for name in meta[f"{kind}_label_names".encode()]]
-    except (KeyError, TypeError, AttributeError, UnicodeDecodeError):
+        return texts(meta[f"{kind}_label_names".encode()], 100)
+    except (KeyError, TypeError, ValueError):
         raise _wrong(archive, "meta", f"has no {kind} label names") from None
 
 
@@ -104,13 +104,13 @@ def _arrays(
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.int64], list[str]]:
     """Images uint8 (N, 32, 32, 3), fine labels (N,), coarse labels (N,) and file names of one part."""
     try:
-        data = np.asarray(content[b"data"])
-        fine, coarse = (np.asarray(content[key], dtype=np.int64) for key in (b"fine_labels", b"coarse_labels"))
-        files = [name.decode() for name in content[b"filenames"]]
-    except (KeyError, TypeError, ValueError, AttributeError):
+        data = content[b"data"]
+        fine, coarse = (whole_numbers(content[key], len(data)) for key in (b"fine_labels", b"coarse_labels"))
+        files = texts(content[b"filenames"], len(data))
+    except (KeyError, TypeError, ValueError):
         raise _wrong(archive, part, "lacks data, fine_labels, coarse_labels or filenames") from None
-    fits = fine.shape == coarse.shape == (len(files),) and data.dtype == np.uint8 and data.shape == (len(files), 3072)
-    if not fits or fine.min(initial=0) < 0 or fine.max(initial=0) >= 100:
+    fits = isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.shape == (len(files), 3072)
+    if not fits or not len(fine) == len(coarse) == len(files) or fine.min(initial=0) < 0 or fine.max(initial=0) >= 100:
         raise _wrong(archive, part, "holds arrays that do not fit together")
     # the publisher stores 1,024 values of red, then of green, then of blue
     return data.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), fine, coarse, files

@@ -23,7 +23,7 @@ from fewshot.data.archives import MEBIBYTE, Archive, Known, find, members, refus
 from fewshot.data.pictures import decode_array, decode_image
 from fewshot.data.sources.base import Item, Source
 from fewshot.data.splits import published
-from fewshot.data.unpickle import load_restricted
+from fewshot.data.unpickle import load_restricted, whole_numbers
 from fewshot.errors import DataError
 
 ARCHIVE = Known(
@@ -182,12 +182,14 @@ def _cached_items(archives: dict[str, Archive], names: dict[str, str], parts: di
         try:
             content = {_text(key): value for key, value in content.items()}
             images = content["image_data"]
-            rows = {_text(label): np.asarray(value, dtype=np.int64) for label, value in content["class_dict"].items()}
+            if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4:
+                raise wrong
+            if images.shape[3] != 3 or images.size == 0 or sum(map(len, content["class_dict"].values())) > len(images):
+                raise wrong
+            rows = {_text(label): whole_numbers(value, len(images)) for label, value in content["class_dict"].items()}
         except (KeyError, TypeError, ValueError, AttributeError):
             raise wrong from None
-        if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
-            raise wrong
-        taken = np.concatenate([np.empty(0, dtype=np.int64), *(value.ravel() for value in rows.values())])
+        taken = np.concatenate([np.empty(0, dtype=np.int64), *rows.values()])
         if len(np.unique(taken)) != len(taken) or taken.min(initial=0) < 0 or taken.max(initial=-1) >= len(images):
             raise wrong
         for label, numbers in rows.items():
