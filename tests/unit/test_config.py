@@ -95,6 +95,11 @@ BAD = [
     ("stage1.training.objective", {"kind": "episodes"}, r"objective: .*'classification', 'episodic'"),
     ("stage1.training.classes", "base+val", "leaves nothing to validate on"),
     ("stage1.training.validation", {"every": 0, "keep": "last", "patience": 3}, "patience needs validation"),
+    (
+        "stage1.training.validation",
+        {"shot": 5, "queries": 15, "images_per_class": 19},
+        r"takes 5 \+ 15 images of a class: set it to 20",
+    ),
     ("stage1.networks.gap", {**TASKS, "classifier": {"kind": "none", "pooling": "dense"}}, "one vector an image"),
     ("stage1.networks.gap", TASKS, "a network trained on tasks do not have"),
     ("evaluation.tests.0.poolings", ["flatten/gap"], "poolings"),

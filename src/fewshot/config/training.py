@@ -94,11 +94,17 @@ class ValidationSettings(Settings):
     """End the training after so many validations in a row without a better one (none: train all iterations)."""
 
     @model_validator(mode="after")
-    def _best_needs_validation(self) -> Self:
+    def _fits(self) -> Self:
         if self.keep == "best" and self.every == 0:
             raise ValueError("keep: best needs validation; set `every` above 0 or `keep: last`")
         if self.patience is not None and self.every == 0:
             raise ValueError("patience needs validation; set `every` above 0")
+        taken = self.shot + self.queries
+        if self.every and self.images_per_class is not None and self.images_per_class < taken:
+            raise ValueError(
+                f"images_per_class is {self.images_per_class}, but a task takes {self.shot} + {self.queries} images of a class: "
+                f"set it to {taken} or more"
+            )
         return self
 
 
