@@ -1,19 +1,28 @@
 """The documentation as a site: `make docs`, then docs/_build/index.html."""
 
+from docutils.nodes import SkipNode
+from docutils.utils.math.latex2mathml import tex2mathml
+
 project = "fewshot"
 author = "the fewshot authors"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+myst_enable_extensions = ["dollarmath"]
+html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = "fewshot"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+html_show_copyright = False
 exclude_patterns = ["_build"]
 default_role = "code"
-autodoc_default_options = {"members": True, "show-inheritance": False}
+autodoc_default_options = {"members": True, "exclude-members": "model_config"}
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 myst_heading_anchors = 3
 # Links to files of the repository stay as they are: the pages are read there too.
-suppress_warnings = ["myst.xref_missing"]
+# Names of fields (`tasks`, `classes`) mean many things; only full names are links.
+suppress_warnings = ["myst.xref_missing", "ref.python"]
 nitpicky = False
 
 
@@ -27,7 +36,7 @@ def _plain(app, what, name, obj, options, lines):
         parts = line.split("`")
         parts[::2] = ["".join(escaped.get(letter, letter) for letter in part) for part in parts[::2]]
         lines[number] = "`".join(parts)
-    if what == "attribute":
+    if what in ("attribute", "data"):
         _attributes[name] = list(lines)
 
 
@@ -36,7 +45,22 @@ def _restored(app, what, name, obj, options, lines):
     lines[:] = _attributes.pop(name, lines)
 
 
+def _whole(app, name, source):
+    """A number and its interval stay on one line."""
+    source[0] = source[0].replace(" ± ", "\u00a0±\u00a0")
+
+
+def _formula(writer, node):
+    """A formula as MathML, which browsers draw by themselves: the site fetches nothing."""
+    block = node.tagname == "math_block"
+    words = tex2mathml(node.astext(), as_block=block)
+    writer.body.append(f'<div class="math">{words}</div>' if block else words)
+    raise SkipNode
+
+
 def setup(app):
     """Before and after napoleon, which has the usual priority of 500."""
     app.connect("autodoc-process-docstring", _plain, priority=400)
     app.connect("autodoc-process-docstring", _restored, priority=600)
+    app.connect("source-read", _whole)
+    app.add_html_math_renderer("mathml", (_formula, None), (_formula, None))

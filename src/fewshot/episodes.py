@@ -31,7 +31,7 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Episodes:
-    """T tasks as row numbers of the image store.
+    """T tasks as row numbers (int64) of the image store.
 
     Attributes:
         support: (T, way, shot).

@@ -45,7 +45,7 @@ class ClassWeights:
 
 
 def class_weights(network: Network, labels: npt.NDArray[np.int64]) -> ClassWeights | None:
-    """The class weights of a network, for feature rows with these labels; None for a classifier of flattened features.
+    """The class weights (C, d) of a network, for feature rows with labels (M,); None for a classifier of flattened features.
 
     Weights on flattened features have one part a location, so pooled features cannot be held against them.
     """
@@ -94,6 +94,10 @@ class Evaluator:
             tasks: only the first so many.
             adapted: (T', way (shot + queries), r, e) channels a stage-2 method added, the support images first;
                 beside the network's own channels. Only for the novel population.
+
+        Raises:
+            ConfigError: the base or both population of a network without class weights for them.
+            DataError: a task names an image without features.
         """
         count = len(episodes.support) if tasks is None else tasks
         vectors, joint = self._pool(query_pooling), "both" in populations
@@ -164,6 +168,9 @@ class Evaluator:
 
 
 def interval(accuracies: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """Mean over tasks and half the 95 % interval, 1.96 s / sqrt(T) with the sample deviation s, as the papers have it."""
+    """Mean over tasks and half the 95 % interval, 1.96 s / sqrt(T) with the sample deviation s, as the papers have it.
+
+    In the unit of the accuracies (T,), which is percent everywhere; 0 for a single task.
+    """
     half = 1.96 * accuracies.std(ddof=1) / np.sqrt(len(accuracies)) if len(accuracies) > 1 else 0.0
     return float(accuracies.mean()), float(half)

@@ -203,7 +203,7 @@ def read_json(path: Path, cure: str = "delete it and run its job again") -> dict
 
 
 def save_array(path: Path, array: npt.NDArray[Any]) -> None:
-    """Write a .npy file, atomically. `numpy.save` would not say why when the disk is full."""
+    """Write an array of any shape as a .npy file, atomically. `numpy.save` would not say why when the disk is full."""
     import numpy as np
 
     values = np.ascontiguousarray(array).reshape(array.shape)
@@ -213,7 +213,7 @@ def save_array(path: Path, array: npt.NDArray[Any]) -> None:
 
 
 def load_array(path: Path, *, mapped: bool = False) -> npt.NDArray[Any]:
-    """Read a .npy file, without pickles; `mapped`: read-only, from the disk as it is needed.
+    """Read an array of any shape from a .npy file, without pickles; `mapped`: read-only, from the disk as it is needed.
 
     Raises:
         FileNotFoundError: there is none.

@@ -29,7 +29,7 @@ _MEMBERS = {  # population -> whether novel and base images count, and which of 
 
 
 def load(folder: Path, network_sha256: str, episodes: Episodes) -> npt.NDArray[np.int32]:
-    """The predictions of a folder, memory-mapped.
+    """The predictions of a folder, memory-mapped: int32 (T, Q + B, 2).
 
     Raises:
         DataError: missing, damaged, or of another network or other tasks.

@@ -31,7 +31,7 @@ class Progress:
 
 
 def copy_state(network: Network) -> dict[str, Tensor]:
-    """The network's parameters and buffers, detached copies."""
+    """The network's parameters and buffers of any shape, detached copies, by name."""
     return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
 
 
@@ -54,7 +54,7 @@ class State:
         progress: Progress,
         best: dict[str, Tensor],
     ) -> None:
-        """Write the state of a finished iteration."""
+        """Write the state of a finished iteration; `best`: the state to be kept so far, as of `copy_state`, which see."""
         state = {
             "identity": self.identity, "network": network.state_dict(), "objective": objective.state_dict(),
             "optimizer": optimizer.state_dict(), "best": best, "progress": json.dumps(vars(progress)),
@@ -67,6 +67,9 @@ class State:
         self, network: Network, objective: nn.Module, optimizer: torch.optim.Optimizer
     ) -> tuple[Progress, dict[str, Tensor]]:
         """Take up a saved state, if there is one for this very training; else start from nothing.
+
+        Returns:
+            Progress, and the state to be kept so far (see `save`).
 
         Raises:
             DataError: the state is of another training, or damaged.

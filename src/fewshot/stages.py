@@ -1,7 +1,8 @@
 """The arrows of the pipeline: from a plan's job to its files. The command line and the Snakemake adapters call only these.
 
 Each takes its paths from the plan, reads what the arrows before it wrote, and writes its outputs atomically, one process at a
-time. Imports stand inside the functions: PyTorch and seaborn take seconds to load, and a job loads only what it needs.
+time. Errors are those of the functions that they call: DataError for a file, ConfigError for a setting. Imports stand inside
+the functions: PyTorch and seaborn take seconds to load, and a job loads only what it needs.
 """
 
 from __future__ import annotations

@@ -90,6 +90,9 @@ def init(plan: Plan) -> str:
 
     Returns:
         The MLflow id of the parent; `flag_path(plan)` holds it too.
+
+    Raises:
+        DataError: MLflow does not answer.
     """
     client = _client()
     config = plan.config

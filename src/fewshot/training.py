@@ -152,7 +152,16 @@ class Trainer:
         return settings.patience is not None and progress.best is not None and since >= settings.patience * settings.every
 
     def log(self, loss: float, right: float, images_per_second: float) -> None:
-        """Add a training line to the metrics; refuse a loss that is not finite."""
+        """Add a training line to the metrics.
+
+        Args:
+            loss: of the last iteration.
+            right: share (0..1) of its images that were classified right.
+            images_per_second: since the line before.
+
+        Raises:
+            FewshotError: the loss is not finite.
+        """
         iteration = self.progress.iteration
         if not math.isfinite(loss):
             raise FewshotError(
@@ -222,7 +231,7 @@ def prepare(
 
 
 def training_images(store: Store, settings: TrainingSettings) -> tuple[npt.NDArray[np.int64], list[str]]:
-    """Store rows of the images that are trained on, held-out ones apart, and the names of their classes in order."""
+    """Store rows (n,) of the images that are trained on, held-out ones apart, and the names of their classes in order."""
     parts: tuple[Rows, ...] = ("base", "val") if settings.classes == "base+val" else ("base",)
     rows = np.concatenate([store.rows(part) for part in parts])
     return rows, list(store.classes.loc[store.classes["part"].isin(parts), "name"])

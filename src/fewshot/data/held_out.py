@@ -12,7 +12,9 @@ from fewshot.errors import DataError
 
 
 def held_out_rows(name: str, images: int, share: float, seed: int) -> npt.NDArray[np.int64]:
-    """Which of a class's images are held out: a draw that depends on the class's name, its number of images and the seed.
+    """Numbers (n,) of a class's images that are held out, ascending.
+
+    The draw depends on the class's name, its number of images and the seed.
 
     At least one image is held out and at least one kept, unless `share` is 0 (none is held out).
 
@@ -32,7 +34,7 @@ def held_out_rows(name: str, images: int, share: float, seed: int) -> npt.NDArra
 
 
 def divided(store: Store, part: Rows) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """Each class of a part, in order, divided into the rows of its training images and of its test images.
+    """Each class of a part, in order, divided into the store rows (n,) of its training images and (m,) of its test images.
 
     By the marks of the store where the data set has an official division of every class (CUB's halves); otherwise by
     the same draw, share and seed with which base images were held out.

@@ -37,7 +37,7 @@ def prepare(settings: DatasetSettings, out: Path, *, workers: int | None = None,
 
 
 def write_source(source: Source, settings: Any, out: Path, *, workers: int | None, progress: bool) -> None:
-    """`prepare` for a source that is already open."""
+    """`prepare` for a source that is already open; it raises DataError too."""
     size = source.image_size
     ids = {name: i for i, (name, _) in enumerate(source.classes)}
     files: list[str] = []

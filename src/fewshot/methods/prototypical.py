@@ -56,7 +56,7 @@ def squared_from_products(products: Tensor, query_squares: Tensor, centre_square
 
 
 def leaky(squared: Tensor, s: float, r: float) -> Tensor:
-    """Eq. (6): squared distances up to `s` as they are, beyond it s + r (d - s). With r = 1 the argument itself."""
+    """Eq. (6): squared distances d (any shape) up to `s` as they are, beyond it s + r (d - s). With r = 1 as they are."""
     if r == 1:
         return squared
     return torch.where(squared <= s, squared, s + (squared - s) * r)

@@ -88,7 +88,11 @@ class NoClassifier(nn.Module):
         self.register_buffer("scale", torch.tensor(1.0))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Refused: there is nothing to hold features against."""
+        """Refused, for there is nothing to hold features of any shape against.
+
+        Raises:
+            ConfigError: always.
+        """
         raise ConfigError("this network was trained on tasks and has no classifier of base classes")
 
 

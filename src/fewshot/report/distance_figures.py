@@ -52,7 +52,11 @@ def draw_distance_figures(plan: Plan, published: Path = PUBLISHED) -> None:
 
 
 def histogram_table(plan: Plan) -> pd.DataFrame:
-    """One row a bin: network, iteration (steps taken before it), measure, low, high (edges of the bin), count. First seed."""
+    """One row a bin: network, iteration (steps taken before it), measure, low, high (edges of the bin), count. First seed.
+
+    Raises:
+        DataError: the metrics of a network are missing or damaged.
+    """
     parts = []
     for job in plan.networks:
         path = plan.network_dir(job) / "metrics.jsonl"

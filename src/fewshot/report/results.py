@@ -56,7 +56,6 @@ class SettingRecord:
 
     Attributes:
         evaluated: poolings, shot, populations.
-        tasks: number of tasks.
         accuracies: population -> accuracy of each task in percent (tasks,).
         episodes: hash of the tasks.
         class_means: population -> mean over classes of each class's accuracy, of each task, where it was measured.

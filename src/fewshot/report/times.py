@@ -53,7 +53,11 @@ def _digits(value: float | None, digits: int) -> str:
 
 
 def job_times(plan: Plan) -> Iterator[JobTime]:
-    """The jobs that make images, networks, features and accuracies."""
+    """The jobs that make images, networks, features and accuracies.
+
+    Raises:
+        DataError: the record of a job is missing or damaged.
+    """
     yield _measured(plan, "prepare", plan.store, plan.store)
     for network in plan.networks:
         name = f"{network.name}, seed {network.seed}"
