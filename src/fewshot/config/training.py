@@ -102,8 +102,8 @@ class ValidationSettings(Settings):
         taken = self.shot + self.queries
         if self.every and self.images_per_class is not None and self.images_per_class < taken:
             raise ValueError(
-                f"images_per_class is {self.images_per_class}, but a task takes {self.shot} + {self.queries} images of a class: "
-                f"set it to {taken} or more"
+                f"images_per_class is {self.images_per_class}, but a task takes {self.shot} + {self.queries} images of a "
+                f"class: set it to {taken} or more"
             )
         return self
 
