@@ -58,6 +58,11 @@ def _name(requirement: str) -> str:
     return re.match(r"[\w.-]+", requirement)[0].lower().replace("_", "-").replace(".", "-")
 
 
+def test_the_readme_of_the_configs_lists_every_run():
+    page = (ROOT / "config" / "README.md").read_text()
+    assert not [path.stem for path in (ROOT / "config" / "runs").glob("*.yaml") if f"`{path.stem}`" not in page]
+
+
 def test_the_lock_pins_every_requirement_and_names_no_place():
     text = (ROOT / "requirements.lock").read_text()
     lines = [line for line in text.splitlines() if not line.startswith("#")]
