@@ -117,7 +117,7 @@ def classify(
     if implant is None:
         values = features.compute(network, everything, progress=False).to(place)
     else:
-        values = _with_implants(network, everything, counts, implant)
+        values = _with_implants(network, everything, dict(zip((one.name for one in classes), counts, strict=True)), implant)
     found = _judge(network, values, labels, scale)
     names = [one.name for one in classes]
     order = found.probabilities.argmax(1)
@@ -171,11 +171,15 @@ def _judge(network: Network, values: Tensor, labels: npt.NDArray[np.int64], scal
     return _Judged(likely.cpu().numpy(), maps, nearest.cpu().numpy())
 
 
-def _with_implants(network: Network, images: npt.NDArray[np.uint8], counts: list[int], settings: ImplantingSettings) -> Tensor:
-    """Features of all images, (S + Q, r, d + w), the support images of each class first."""
+def _with_implants(
+    network: Network, images: npt.NDArray[np.uint8], classes: dict[str, int], settings: ImplantingSettings
+) -> Tensor:
+    """Features of all images, (S + Q, r, d + w); the support images stand first, so many of each class."""
+    counts = list(classes.values())
     shot, way = min(counts), len(counts)
     if shot < 2:
-        raise ConfigError("--implant needs two support images a class at least; add images, or leave it out")
+        few = next(name for name, images in classes.items() if images < 2)
+        raise ConfigError(f"--implant needs two support images a class at least; {few} has one: add images, or leave it out")
     if network.settings.embedding is not None:
         raise ConfigError("implants go beside the last block of resnet12; this network has an embedding layer above it")
     stream = implanting.frozen_stream(network, images)

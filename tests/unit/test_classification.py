@@ -1,7 +1,9 @@
 """One's own images: the same accuracies as the evaluation's, and what lies between the images."""
 
 import re
+import struct
 import tarfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +126,84 @@ def test_images_of_every_mode_and_size_and_files_that_are_none(dense, task):
         classify(dense, support, query, strict=True, device="cpu")
 
 
+def forms(picture: Image.Image) -> dict[str, tuple[Image.Image, Image.Image, str, dict[str, object]]]:
+    """Name -> a picture as it may come, the RGB picture that it shows, its format, how it is saved."""
+    grey, few = picture.convert("L"), picture.quantize(64)
+    second = Image.new("RGB", picture.size, "lime")
+    shown = {
+        "grey": (grey, grey, "PNG", {}),
+        "one bit": (picture.convert("1"), picture.convert("1"), "PNG", {}),
+        "grey and alpha": (grey.convert("LA"), grey, "PNG", {}),
+        "alpha": (picture.convert("RGBA"), picture, "PNG", {}),
+        "palette": (few, few, "PNG", {}),
+        "palette with a transparent colour": (few, few, "PNG", {"transparency": 200}),
+        "cmyk": (picture.convert("CMYK"), picture.convert("CMYK"), "TIFF", {}),
+        "16 bits": (Image.fromarray(np.asarray(grey).astype(np.uint16) * 257), grey, "PNG", {}),
+        "floats": (Image.fromarray(np.asarray(grey).astype(np.float32) / 255), grey, "TIFF", {}),
+        "animated": (picture, picture, "PNG", {"save_all": True, "append_images": [second]}),
+        "animated gif": (few, few, "GIF", {"save_all": True, "append_images": [second]}),
+        "several pages": (picture, picture, "TIFF", {"save_all": True, "append_images": [second]}),
+    }
+    turns = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # mark -> the transposition that it undoes
+    for mark, turn in turns.items():
+        exif = Image.Exif()
+        exif[0x0112] = mark
+        shown[f"turned, mark {mark}"] = (picture.transpose(turn), picture, "PNG", {"exif": exif})
+    return {name: (came, plain.convert("RGB"), kind, how) for name, (came, plain, kind, how) in shown.items()}
+
+
+def test_a_query_in_any_form_is_judged_as_the_picture_that_it_shows(dense, task, tmp_path):
+    """Turned by the camera's mark, grey, with alpha, of a palette, CMYK, 16-bit, animated: as the upright RGB picture."""
+    support, _, _ = task
+    rng = np.random.default_rng(0)
+    spots = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize((64, 48), Image.Resampling.NEAREST)
+    for folder in ("came", "plain"):
+        (tmp_path / folder).mkdir()
+    names = list(forms(spots))
+    for number, (came, plain, kind, how) in enumerate(forms(spots).values()):
+        came.save(tmp_path / "came" / f"{number:02}.{kind.lower()}", kind, **how)
+        plain.save(tmp_path / "plain" / f"{number:02}.png")
+    came, plain = (classify(dense, support, tmp_path / folder, strict=True, device="cpu") for folder in ("came", "plain"))
+    assert came.table["prediction"].tolist() == plain.table["prediction"].tolist()
+    for name, found, expected in zip(names, came.probabilities, plain.probabilities, strict=True):
+        assert found == pytest.approx(expected, abs=2e-3), name
+    assert len({tuple(row) for row in plain.probabilities.round(2)}) == 3, "colours, greys and black and white differ"
+    unmarked = spots.transpose(Image.Transpose.ROTATE_90)
+    unmarked.save(tmp_path / "plain" / "99.png")
+    last = classify(dense, support, tmp_path / "plain", device="cpu").probabilities[-1]
+    assert np.abs(last - plain.probabilities[-1]).max() > 0.01, "a turn without a mark is seen"
+
+
+def bomb(path: Path) -> None:
+    """A small PNG whose head promises 60,000 x 60,000 pixels."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    head = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    )
+
+
+def test_a_decompression_bomb_is_listed_and_skipped_or_refused(dense, task, tmp_path):
+    support, query, _ = task
+    for folder in (query, support / "class0"):
+        bomb(folder / "bomb.png")
+    options = [f"--{name}={tmp_path / name}" for name in ("model", "support", "query", "out")]
+    done = CliRunner().invoke(app, ["classify", *options, "--device", "cpu"], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert [line.split(" (")[0] for line in done.stderr.splitlines()] == [
+        f"skipped: {folder / 'bomb.png'}" for folder in (support / "class0", query)
+    ]
+    assert done.stderr.count("3600000000 pixels") == 2
+    done = CliRunner().invoke(app, ["classify", *options, "--device", "cpu", "--strict"])
+    assert done.exit_code == 1
+    assert re.fullmatch(
+        r"error: \S+class0/bomb\.png: not an image \(.*\); remove it, or leave --strict out to skip it\n", done.stderr
+    )
+
+
 def test_the_archive_of_a_network_is_a_model(dense, task, tmp_path):
     archive = tmp_path / "network-resnet12-dense-seed0.tar.gz"
     with tarfile.open(archive, "w:gz") as file:
@@ -145,6 +225,14 @@ def test_the_archive_of_a_network_is_a_model(dense, task, tmp_path):
     [
         (lambda root: (root / "support").rename(root / "moved"), r"support: no such folder; it must hold a sub-folder"),
         (lambda root: [p.unlink() for p in (root / "support/class1").iterdir()], r"class1: no files in this folder"),
+        (
+            lambda root: [p.write_text("no image") for p in (root / "support/class1").iterdir()],
+            r"class1: no image in this class folder; add one or remove the folder",
+        ),
+        (
+            lambda root: [p.write_text("no image") for p in (root / "query").rglob("*.png")],
+            r"query: no image among its files; name a folder of images to classify",
+        ),
         (lambda root: (root / "query").rename(root / "moved"), r"query: no such folder of images"),
         (lambda root: (root / "model/model.safetensors").write_bytes(b"0"), r"model\.safetensors: damaged"),
         (lambda root: (root / "model").rename(root / "moved"), r"model: no such model; name a network's folder"),
@@ -158,6 +246,19 @@ def test_a_mistake_is_one_line_and_leaves_nothing(dense, task, tmp_path, change,
     assert re.search(line, done.stderr)
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_implants_of_one_image_a_class_are_refused_in_one_line(dense, task, tmp_path):
+    for path in sorted((task[0] / "class1").iterdir())[1:]:
+        path.unlink()
+    options = [f"--{name}={tmp_path / name}" for name in ("model", "support", "query", "out")]
+    done = CliRunner().invoke(app, ["classify", *options, "--device", "cpu", "--implant"])
+    assert done.exit_code == 1
+    assert (
+        done.stderr
+        == "error: --implant needs two support images a class at least; class1 has one: add images, or leave it out\n"
+    )
+    assert CliRunner().invoke(app, ["classify", *options, "--device", "cpu"]).exit_code == 0
 
 
 def test_the_command_writes_a_table_and_a_page(dense, task, tmp_path):

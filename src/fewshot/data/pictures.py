@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,16 @@ from PIL import ImageOps
 Image = npt.NDArray[np.uint8]
 DRAFT = 4
 """See `decode_square`."""
+# A photograph of 90 to 180 million pixels is decoded; what is larger Pillow refuses. Its word of warning between is for others.
+warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)
 
 
 def central(picture: Pillow.Image) -> Pillow.Image:
-    """The central square of the shorter side, in RGB."""
+    """The central square of the shorter side, in RGB.
+
+    Transparent pixels are shown over white. Integer greys are taken as of 8 or 16 bits, floats as of 0..1, 0..255 or 0..65535,
+    whichever is the first to hold them all; others are stretched.
+    """
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         picture = picture.convert("RGBA")  # transparent pixels over white, as a page would show them
         picture = Pillow.alpha_composite(Pillow.new("RGBA", picture.size, "white"), picture)
@@ -26,7 +33,8 @@ def central(picture: Pillow.Image) -> Pillow.Image:
     if picture.mode in ("I", "F"):
         values = np.asarray(picture, dtype=np.float64)  # 16-bit and float greys: their range, not their low byte
         low, high = float(values.min()), float(values.max())
-        top = 255 if high <= 255 and low >= 0 else 65535 if high <= 65535 and low >= 0 else max(high - low, 1e-12)
+        ranges = (1, 255, 65535) if picture.mode == "F" else (255, 65535)
+        top = next((top for top in ranges if low >= 0 and high <= top), max(high - low, 1e-12))
         picture = Pillow.fromarray(np.clip((values - min(low, 0)) / top * 255, 0, 255).astype(np.uint8))
     if picture.mode != "RGB":
         picture = picture.convert("RGB")

@@ -1,9 +1,12 @@
+import importlib
 import io
+import warnings
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from fewshot.data import pictures
 from fewshot.data.pictures import decode_array, decode_image
 
 
@@ -50,6 +53,25 @@ def test_sixteen_bits_keep_their_range():
     ramp = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
     image = decode_image(encoded(Image.fromarray(ramp)), 8)
     np.testing.assert_allclose(image[:, :, 0], ramp / 257, atol=1.5)
+
+
+@pytest.mark.parametrize("top", [1, 255, 65535])
+def test_floats_keep_their_range(top):
+    ramp = np.linspace(0, top, 64, dtype=np.float32).reshape(8, 8)
+    image = decode_image(encoded(Image.fromarray(ramp), "TIFF"), 8)
+    np.testing.assert_allclose(image[:, :, 0], ramp / top * 255, atol=1)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_photograph_beyond_pillows_warning_is_decoded_without_a_word(monkeypatch):
+    data = encoded(Image.new("RGB", (40, 30), "red"))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # a warning above, an error above twice that
+    with warnings.catch_warnings():
+        importlib.reload(pictures)
+        assert pictures.decode_image(data, 8).shape == (8, 8, 3)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    with pytest.raises(Image.DecompressionBombError):
+        decode_image(data, 8)
 
 
 def test_transparent_is_white():

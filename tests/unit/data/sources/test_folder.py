@@ -86,6 +86,14 @@ def test_all_files_that_are_no_images_are_named_at_once(tmp_path, kit):
         folder.source(settings_for(tmp_path / "photos"))
 
 
+def test_a_decompression_bomb_is_refused_in_one_line(tmp_path, kit, monkeypatch):
+    make(kit, tmp_path / "photos")
+    Image.new("L", (60, 60)).save(tmp_path / "photos" / "class1" / "huge.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(DataError, match=r"class1/huge\.png: .*3600 pixels.*; shrink the image, or remove it"):
+        folder.source(settings_for(tmp_path / "photos"))
+
+
 @pytest.mark.parametrize(("side", "found"), [(9, 16), (48, 48), (300, 84)])
 def test_the_size_is_found_from_the_images(tmp_path, kit, side, found):
     make(kit, tmp_path / "photos", classes=3)
