@@ -1,16 +1,12 @@
 """What the integration tests share: copies of the project on a run of seconds, and quick starts of its commands."""
 
-import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -121,80 +117,8 @@ def copy_project(tiny, plan_with_snakemake) -> Callable[..., Project]:
     return copy
 
 
-class Command:
-    """A `fewshot` command that is running, or has ended."""
-
-    def __init__(self, server: subprocess.Popen[str], log: Path) -> None:
-        self.log, self.started, self.status, self.seconds = log, time.monotonic(), None, 0.0
-        self.pid = int(server.stdout.readline())
-        self._waiter = threading.Thread(target=self._wait, args=(server,), daemon=True)
-        self._waiter.start()
-
-    def _wait(self, server: subprocess.Popen[str]) -> None:
-        self.status = int(server.stdout.readline())
-        self.seconds = time.monotonic() - self.started
-
-    def wait(self, seconds: float = 300) -> "Command":
-        self._waiter.join(seconds)
-        assert self.status is not None, f"still running after {seconds} s"
-        return self
-
-    @property
-    def running(self) -> bool:
-        return self.status is None
-
-    def kill(self) -> "Command":
-        """SIGKILL, to the command and its workers."""
-        with suppress(ProcessLookupError):  # it has just ended
-            os.killpg(self.pid, signal.SIGKILL)
-        return self.wait()
-
-    @property
-    def said(self) -> str:
-        return self.log.read_text(errors="replace")
-
-
-class Starter:
-    """Starts `fewshot` commands quickly, one at a time."""
-
-    def __init__(self, *preloaded: str) -> None:
-        environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"} | {"OMP_NUM_THREADS": "1"}
-        command = [sys.executable, str(ROOT / "tests/integration/starter.py"), *preloaded]
-        self.server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
-        assert self.server.stdout.readline() == "ready\n"
-
-    def start(self, folder: Path, *arguments: str, log: Path | None = None) -> Command:
-        log = log or folder.parent / f"{folder.name}.log"
-        log.unlink(missing_ok=True)
-        request = {"folder": str(folder), "arguments": arguments, "log": str(log)}
-        self.server.stdin.write(json.dumps(request) + "\n")
-        self.server.stdin.flush()
-        return Command(self.server, log)
-
-    def run(self, folder: Path, *arguments: str) -> Command:
-        return self.start(folder, *arguments).wait()
-
-    def close(self) -> None:
-        self.server.stdin.close()
-        self.server.wait(30)
-
-
 @pytest.fixture(scope="module")
-def new_starter() -> Iterator[Callable[..., Starter]]:
-    """Make a starter that has imported some modules; it ends with the test module."""
-    made: list[Starter] = []
-
-    def make(*preloaded: str) -> Starter:
-        made.append(Starter(*preloaded))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.close()
-
-
-@pytest.fixture(scope="module")
-def starter(new_starter) -> Starter:
+def starter(new_starter):
     """For every command of `fewshot`."""
-    fewshot = ("task_results", "features", "training", "data.prepare", "data.sources.glyphs", "report.assembly", "report.plots")
-    return new_starter(*(f"fewshot.{name}" for name in fewshot), "seaborn", "torch._dynamo")
+    fewshot = "cli task_results features training data.prepare data.sources.glyphs report.assembly report.plots"
+    return new_starter(*(f"fewshot.{name}" for name in fewshot.split()), "seaborn", "torch._dynamo")
