@@ -2,7 +2,7 @@
 
 Reads requests as JSON lines (program, folder, arguments, out, err, environment) from stdin; answers each with a line that holds
 the child's number and, once that has ended, one with its exit status (negative: the signal that killed it). Programs:
-`fewshot`, `snakemake`, and `track`, which mirrors a run into MLflow. The modules to import beforehand are the command's arguments.
+`fewshot`, `snakemake`, and `track`, which mirrors a run into MLflow. The modules to import beforehand are this one's arguments.
 """
 
 import importlib
