@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -23,6 +24,8 @@ ON_THIS_CLUSTER = {
 }  # fmt: skip
 """What a cluster without accounting, on a machine of two cores, has in its profile."""
 
+TOO_LITTLE = 600
+"""Megabytes for the adaptation: less than torch and Snakemake take, and more than half of it."""
 THREADS = {"prepare": ["--workers", "2"], "episodes": [], "assemble": []}
 """Of the stages, where it is not one: another number rounds otherwise."""
 
@@ -57,18 +60,23 @@ def settings(tiny: dict) -> dict:
 
 
 class Watch:
-    """What Slurm says of the jobs while they run."""
+    """What Slurm says of the jobs while they run; those of an earlier run are left out."""
 
     def __init__(self) -> None:
+        self.earlier = set(re.findall(r"JobId=\d+ ", ask("scontrol", "show", "job", "--oneliner")))
         self.most_training, self.devices = 0, set()
         self.comments: dict[str, str] = {}  # Slurm's number -> the rules of a submission
+        self.memory: dict[str, str] = {}  # Slurm's number -> what it asked for
 
     def look(self) -> dict[str, str]:
         """Running trainings: Slurm's number -> GPU. No GPU is ever held twice."""
         held, training = [], {}
         for text in ask("scontrol", "show", "job", "--details", "--oneliner").splitlines():
+            if any(text.startswith(job) for job in self.earlier):
+                continue
             if job := re.search(r"JobId=(\d+) .*Comment=(\S+)", text):
                 self.comments[job[1]] = job[2]
+                self.memory[job[1]] = re.search(r"[ ,]mem=(\w+)", text)[1]
             if "JobState=RUNNING" not in text or not (gpu := re.search(r"GRES=gpu:1\(IDX:(\d)\)", text)):
                 continue
             held.append(gpu[1])
@@ -97,19 +105,21 @@ def moments(process: subprocess.Popen, watch: Watch) -> Iterator[dict[str, str]]
         time.sleep(0.5)
 
 
-def test_the_pipeline_on_slurm_survives_a_cancelled_and_a_requeued_training(
+def test_the_pipeline_on_slurm_survives_a_cancelled_a_requeued_and_a_job_killed_for_its_memory(
     request, cluster, copy_project, starter, tiny, tmp_path
 ):
     project = copy_project(tmp_path / "project", **settings(tiny))
     (project.folder / "config/config.yaml").write_text(yaml.safe_dump(settings(tiny), sort_keys=False))
     profile = project.folder / "profiles/slurm/config.yaml"
     profile.write_text(yaml.safe_dump(yaml.safe_load(profile.read_text()) | ON_THIS_CLUSTER))
+    rules = project.folder / "workflow/rules/stage2.smk"
+    rules.write_text(rules.read_text().replace("growing(16000)", f"growing({TOO_LITTLE})", 1))
     project.commit()
     plan = Plan(parse(settings(tiny)))
     states = {project.folder / (str(plan.network_dir(job)) + ".state") for job in plan.networks}
 
-    process = project.start("dvc", "repro", PROFILE="profiles/slurm")
     watch, harmed = Watch(), {}
+    process = project.start("dvc", "repro", PROFILE="profiles/slurm")
     request.addfinalizer(lambda: end(process))
     for training in moments(process, watch):
         saved = sum(state.exists() for state in states)
@@ -127,6 +137,16 @@ def test_the_pipeline_on_slurm_survives_a_cancelled_and_a_requeued_training(
     # Short jobs went together: two draws of tasks in one submission, tables and figures in another.
     grouped = sorted(name for name in watch.comments.values() if name.startswith(("rule_draw_", "rule_results_")))
     assert grouped == ["rule_draw_draw_episodes", "rule_results_assemble_draw_figures"]
+    # All went out once, but the cancelled training (the requeued one keeps its number) and the adaptation, which Slurm killed
+    # for its memory and gave twice as much.
+    again = [name for name, count in Counter(watch.comments.values()).items() if count > 1]
+    cancelled = next(watch.comments[job] for job, how in harmed.items() if how == "scancel")
+    (adaptation,) = set(again) - {cancelled}
+    assert adaptation.startswith("rule_adapt_")
+    first, second = sorted((job for job, name in watch.comments.items() if name == adaptation), key=int)
+    assert (watch.memory[first], watch.memory[second]) == (f"{TOO_LITTLE}M", f"{2 * TOO_LITTLE}M")
+    (log,) = (project.folder / ".snakemake/slurm_logs").rglob(f"{first}.log")
+    assert re.search(rf"StepId={first}\.\d exceeded memory limit \(\d+ > {TOO_LITTLE << 20}\), being killed", log.read_text())
     logs = "".join(path.read_text() for path in (project.folder / "logs/train").rglob("*.log"))
     assert set(re.findall(r"GPU of this job: (\S+)", logs)) <= {"0", "1"}
     assert logs.count("GPU of this job: ") == 3
