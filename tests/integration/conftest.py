@@ -26,6 +26,10 @@ class Project:
             "PYTHONPATH": str(folder / "src"),
         }  # fmt: skip
 
+    def at(self, folder: Path) -> "Project":
+        """Another one, in a folder that someone else fills."""
+        return Project(folder, self._plan)
+
     def call(self, *command: str, ok: bool = True, **environment: str) -> str:
         """What a command says; `ok`: it must succeed, otherwise fail."""
         done = subprocess.run(

@@ -71,6 +71,22 @@ def files(folder):
     return {str(path.relative_to(folder)): file_hash(path) for path in folder.rglob("*") if path.is_file()}
 
 
+def changed(project):
+    """Stage -> what DVC says is changed, over all of the project."""
+    return json.loads(project.call("dvc", "status", "--json").splitlines()[0])
+
+
+def test_where_nothing_ran_the_stage_is_listed_and_nothing_else(copy_project, tmp_path):
+    """A bare clone: nothing records a run yet, and the room of the archives is clean."""
+    bare = copy_project(tmp_path / "bare")
+    bare.commit()
+    ((stage, (dependencies, made)),) = changed(bare).items()
+    assert stage == "demo"
+    assert set(dependencies["changed deps"].values()) == {"modified"}
+    assert set(made["changed outs"].values()) == {"deleted"}
+    assert "up to date" in bare.call("dvc", "status", "data.dvc")
+
+
 def test_a_finished_run_is_clean_and_runs_nothing(reproduced):
     assert "up to date" in reproduced.call("dvc", "status")
     assert "Stage 'demo' didn't change, skipping" in reproduced.call("dvc", "repro")
@@ -79,8 +95,19 @@ def test_a_finished_run_is_clean_and_runs_nothing(reproduced):
     assert not [name for name in tracked if name.startswith(("data/", "results/"))]
 
 
+def test_a_run_without_dvc_is_recorded_by_a_repro_that_makes_nothing(reproduced):
+    """As after `make run`: the results are there, and DVC has not heard of them."""
+    lock = reproduced.folder / "dvc.lock"
+    recorded = lock.read_text()
+    lock.unlink()
+    assert list(changed(reproduced)) == ["demo"]
+    assert reproduced.told(reproduced.call("dvc", "repro")) == {}
+    assert changed(reproduced) == {}
+    assert yaml.safe_load(lock.read_text()) == yaml.safe_load(recorded)
+
+
 def test_a_clone_that_pulls_has_all_and_runs_nothing(reproduced, archives, tmp_path):
-    clone = type(reproduced)(tmp_path / "clone")
+    clone = reproduced.at(tmp_path / "clone")
     reproduced.call("git", "clone", "--quiet", str(reproduced.folder), str(clone.folder))
     assert "not in cache" in clone.call("dvc", "status")
     clone.call("dvc", "pull")
@@ -110,8 +137,12 @@ def test_a_changed_setting_runs_what_depends_on_it_and_the_difference_is_shown(r
         (drawn,) = json.loads(reproduced.call("dvc", "plots", "diff", "--json").splitlines()[0])["data"]["accuracy_by_shot"]
         assert set(drawn["revisions"]) == {"HEAD", "workspace"}
         points = {(one["rev"], one["accuracy"]) for one in drawn["content"]["data"]["values"]}
-        assert {float(value) for rev, value in points if rev == "HEAD"} <= set(before.values())
-        assert {float(value) for rev, value in points if rev == "workspace"} <= set(after.values())
+        old, new = ({float(value) for rev, value in points if rev == name} for name in ("HEAD", "workspace"))
+        assert old
+        assert new
+        assert old != new
+        assert old <= set(before.values())
+        assert new <= set(after.values())
 
 
 def test_a_changed_archive_makes_the_store_again(reproduced):

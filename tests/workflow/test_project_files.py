@@ -97,6 +97,21 @@ def test_dvc_finds_its_stage():
     assert all((ROOT / path).exists() for path in stage["deps"])
 
 
+def test_whoever_pushes_data_reads_what_may_not_be_passed_on():
+    """Every paragraph, of documentation or of comments, that says how to push data names ImageNet."""
+    listed = subprocess.run(
+        ["git", "ls-files", "*.md", "dvc.yaml", "*.dvc"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    told = set()
+    for name in listed.stdout.splitlines():
+        for paragraph in re.split(r"\n#?\s*\n", (ROOT / name).read_text()):
+            if "`dvc push`" in paragraph:
+                assert "ImageNet" in paragraph, f"{name}: {paragraph[:200]}"
+                told.add(name)
+    assert {"docs/data.md", "dvc.yaml", "data.dvc"} <= told
+    assert "ImageNet may not be passed on" in (ROOT / "docs/reliability.md").read_text()
+
+
 def test_make_help_lists_the_targets():
     done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert {"run", "test", "provenance", "format", "lock"} <= set(re.findall(r"make ([\w-]+)", done.stdout))
