@@ -121,7 +121,7 @@ def draw_activation_maps(plan: Plan) -> None:
 
 
 def _panel(store: Store, subjects: Sequence[Subject], example: Example) -> drawing.Panel:
-    titles = (str(store.classes["name"][example.label]), *(subject.name for subject in subjects))
+    titles = (drawing.class_words(store.classes["name"][example.label]), *(subject.name for subject in subjects))
     return drawing.Panel(np.asarray(store.images[example.row]), example.maps, titles)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -62,6 +63,11 @@ def say(ax: Axes, text: str) -> None:
     """Words in place of data."""
     ax.set(xticks=[], yticks=[])
     ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color="0.35", wrap=True)
+
+
+def class_words(name: str) -> str:
+    """A class's name for people: without the number of ImageNet (`n01910747 jellyfish`) or CUB (`001.Laysan_Albatross`)."""
+    return re.sub(r"^(n\d{8}|\d{3}\.)\s*(?=.)", "", name).replace("_", " ")
 
 
 def palette(names: Sequence[str]) -> dict[str, Colour]:

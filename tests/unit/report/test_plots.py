@@ -23,6 +23,20 @@ def rows_of(plan: Plan) -> list[Row]:
     return make_rows(plan, read_settings(plan, store), store, Published(load_published()))
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("n01910747 jellyfish", "jellyfish"),
+        ("n01910747", "n01910747"),
+        ("001.Black_footed_Albatross", "Black footed Albatross"),
+        ("maple_tree", "maple tree"),
+        ("0042", "0042"),
+    ],
+)
+def test_a_class_has_its_name_without_the_number_of_its_data_set(name, words) -> None:
+    assert drawing.class_words(name) == words
+
+
 def test_figures_are_the_same_bytes_each_time(made_run: Make) -> None:
     plan = made_run()
     draw_figures(plan)
