@@ -117,15 +117,8 @@ def draw(table: pd.DataFrame, title: str) -> Figure:
         for _, point in table[table["side"] == side].iterrows():
             name = str(point["class"])
             ax.scatter(point["x"], point["y"], color=colours[name], marker=marks[name], s=36)
-            place, words = (point["x"], point["y"]), drawing.class_words(name)
-            ax.annotate(words, place, fontsize=5, xytext=(3, 3), textcoords="offset points", color="0.3")
-                drawing.class_words(name),
-                (point["x"], point["y"]),
-                fontsize=5,
-                xytext=(3, 3),
-                textcoords="offset points",
-                color="0.3",
-            )
+            place, label = (point["x"], point["y"]), drawing.class_words(name)
+            ax.annotate(label, place, fontsize=5, xytext=(3, 3), textcoords="offset points", color="0.3")
         ax.set(title=words, xticks=[], yticks=[])
     figure.suptitle(title)
     return figure
