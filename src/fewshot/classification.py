@@ -180,6 +180,8 @@ def _with_implants(
     if shot < 2:
         few = next(name for name, images in classes.items() if images < 2)
         raise ConfigError(f"--implant needs two support images a class at least; {few} has one: add images, or leave it out")
+    if network.settings.backbone.name != "resnet12":
+        raise ConfigError(f"implants go beside the last block of resnet12; this network is a {network.settings.backbone.name}")
     if network.settings.embedding is not None:
         raise ConfigError("implants go beside the last block of resnet12; this network has an embedding layer above it")
     stream = implanting.frozen_stream(network, images)

@@ -192,10 +192,9 @@ class Plan:
         found = tuple(job for job in self.networks if name in (None, job.name) and seed in (None, job.seed))
         if not found:
             names = ", ".join(dict.fromkeys(job.name for job in self.networks))
-            raise ConfigError(
-                f"no network {name!r} with seed {seed} in run {self.config.run}; it has the networks {names} "
-                f"and the seeds {', '.join(map(str, self.config.seeds))}"
-            )
+            which = f"{name or 'at all'}" + ("" if seed is None else f" with seed {seed}")
+            seeds = ", ".join(map(str, self.config.seeds))
+            raise ConfigError(f"no network {which} in run {self.config.run}; it has the networks {names} and the seeds {seeds}")
         return found
 
     def network(self, key: str, seed: int) -> NetworkJob:

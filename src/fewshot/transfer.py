@@ -106,11 +106,16 @@ def network_folder(model: Path) -> Iterator[Path]:
     Raises:
         DataError: there is nothing at `model`, or it is no archive of one network.
     """
+    cure = "name a network's folder, resources/<store>/networks/<name>-<hash>/seed<k>, or an archive of `fewshot pack`"
+    if not model.exists():
+        raise DataError(f"{model}: no such model; {cure}")
+    if model.name in NETWORK_FILES:
+        raise DataError(f"{model}: a file of a network; name its folder, {model.parent}")
     if model.is_dir():
+        if not any((model / name).exists() for name in NETWORK_FILES):
+            raise DataError(f"{model}: holds no network (model.json); {cure}")
         yield model
         return
-    if not model.exists():
-        raise DataError(f"{model}: no such model; name a network's folder (with model.json) or an archive of `fewshot pack`")
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         for member in _members(model):

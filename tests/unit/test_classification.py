@@ -236,6 +236,7 @@ def test_the_archive_of_a_network_is_a_model(dense, task, tmp_path):
         (lambda root: (root / "query").rename(root / "moved"), r"query: no such folder of images"),
         (lambda root: (root / "model/model.safetensors").write_bytes(b"0"), r"model\.safetensors: damaged"),
         (lambda root: (root / "model").rename(root / "moved"), r"model: no such model; name a network's folder"),
+        (lambda root: [p.unlink() for p in (root / "model").iterdir()], r"model: holds no network .*; name a network's folder"),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(dense, task, tmp_path, change, line):
@@ -259,6 +260,13 @@ def test_implants_of_one_image_a_class_are_refused_in_one_line(dense, task, tmp_
         == "error: --implant needs two support images a class at least; class1 has one: add images, or leave it out\n"
     )
     assert CliRunner().invoke(app, ["classify", *options, "--device", "cpu"]).exit_code == 0
+
+
+def test_implants_want_a_resnet12(task, tmp_path, tiny_config, tiny_store):
+    model = write_model(tmp_path / "model", tiny_config.stage1.networks["c128f-gap"], tiny_store)
+    settings = ImplantingSettings(method="implanting", width=2, epochs=1)
+    with pytest.raises(ConfigError, match="last block of resnet12; this network is a c128f"):
+        classify(model, *task[:2], implant=settings, device="cpu")
 
 
 def test_the_command_writes_a_table_and_a_page(dense, task, tmp_path):

@@ -155,7 +155,10 @@ def test_without_tracking_no_mlflow_job_is_planned(snakemake):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--config", "evaluatoin={}"], r"config: evaluatoin: unknown key; config/README\.md lists the known ones"),
+        (
+            ["--config", "evaluatoin={}"],
+            r"config: evaluatoin: unknown key; evaluation is meant\? config/README\.md lists the known ones",
+        ),
         (["results/other/summary.csv"], r"no run 'other' in this config; its run is demo"),
         (
             ["results/demo/evaluations/c128f-gap/implants/seed0"],

@@ -15,7 +15,8 @@ SupportPooling = Literal["gap", "gmp", "flatten"]
 """To one vector an image."""
 QueryPooling = Literal["gap", "gmp", "dense", "flatten"]
 Population = Literal["novel", "base", "both", "novel_in_all", "base_in_all", "all"]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9_-]*[a-z0-9])?$", max_length=64)]
+NAME = r"^[a-z0-9]([a-z0-9_-]*[a-z0-9])?$"
+Name = Annotated[str, Field(pattern=NAME, max_length=64)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 

@@ -40,15 +40,16 @@ AdaptationSettings = Annotated[ImplantingSettings | ExtensionSettings, Field(dis
 """Stage-2 methods."""
 
 
+POOLINGS = r"^(flatten/flatten|(gap|gmp)/(gap|gmp|dense))$"
+
+
 class EvaluatedSettings(Settings):
     """A block of evaluated settings: every network x shot x pooling pair named here."""
 
     networks: tuple[Name, ...] = Field(min_length=1)
     adaptation: Name | None = None
     """A method of `stage2`; none: the network as trained."""
-    poolings: tuple[Annotated[str, Field(pattern=r"^(flatten/flatten|(gap|gmp)/(gap|gmp|dense))$")], ...] = Field(
-        ("gap/gap",), min_length=1
-    )
+    poolings: tuple[Annotated[str, Field(pattern=POOLINGS)], ...] = Field(("gap/gap",), min_length=1)
     """`support/query` pooling at testing (paper 000, section 3.3)."""
     populations: tuple[Population, ...] = Field(("novel",), min_length=1)
     shots: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] | None = None

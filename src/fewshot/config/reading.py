@@ -11,11 +11,9 @@ import yaml
 from pydantic import ValidationError
 
 from fewshot.config.base import merge
+from fewshot.config.problems import told
 from fewshot.config.run import RunConfig
 from fewshot.errors import ConfigError
-
-MOST_NAMED = 8
-"""Problems of a run file that are told at once."""
 
 
 def parse(data: Mapping[str, Any]) -> RunConfig:
@@ -27,15 +25,7 @@ def parse(data: Mapping[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(data)
     except ValidationError as error:
-        lines = []
-        for problem in error.errors():
-            where = ".".join(str(part) for part in problem["loc"]) or "config"
-            message = problem["msg"].removeprefix("Value error, ")
-            if problem["type"] == "extra_forbidden":
-                message = "unknown key; config/README.md lists the known ones"
-            lines.append(f"{where}: {message}")
-        more = [f"and {len(lines) - MOST_NAMED} more"] if len(lines) > MOST_NAMED else []
-        raise ConfigError("config: " + "; ".join(lines[:MOST_NAMED] + more)) from None
+        raise ConfigError(f"config: {told(error, data)}") from None
 
 
 MOST_CHARACTERS, MOST_VALUES = 1_000_000, 50_000

@@ -90,7 +90,8 @@ def drawn(classes: Sequence[str], shares: tuple[float, float, float], seed: int)
     """
     wanted = [share > 0 for share in shares]
     if len(classes) < sum(wanted):
-        raise DataError(f"{len(classes)} classes cannot fill {sum(wanted)} parts; add class folders or set dataset.shares")
+        few = "1 class" if len(classes) == 1 else f"{len(classes)} classes"
+        raise DataError(f"{few} cannot fill {sum(wanted)} parts; add class folders or set dataset.shares")
     exact = np.array(shares) * len(classes)
     counts = np.maximum(np.floor(exact + 1e-9).astype(int), wanted)
     while counts.sum() < len(classes):
