@@ -5,7 +5,9 @@ What a command does is tested where its function is; here its words are. Command
 
 import re
 import shlex
+import shutil
 import subprocess
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ import typer
 from typer.testing import CliRunner
 
 from fewshot.cli import app
+from fewshot.config import load
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "config/README.md")] + sorted((ROOT / "docs").rglob("*.md"))
@@ -44,6 +47,17 @@ def test_a_command_is_understood(page, line):
     for word in words:
         for path in re.findall(r"(?:config|tests|profiles)/[\w./-]+", word):
             assert "SOME" in path or path in made or (ROOT / path).exists(), path
+
+
+def test_the_readmes_trial_is_a_short_run(tmp_path):
+    (block,) = re.findall(
+        r"^New file `config/runs/trial.yaml`:\n\n((?:    .*\n)+)", (ROOT / "README.md").read_text(), re.MULTILINE
+    )
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    (tmp_path / "config" / "runs" / "trial.yaml").write_text(textwrap.dedent(block))
+    config = load(tmp_path / "config" / "runs" / "trial.yaml")
+    assert {network.training.iterations for network in config.stage1.networks.values()} == {200}
+    assert (config.run, config.evaluation.tasks) == ("trial", 200)
 
 
 def understood_by_fewshot(words: list[str]) -> None:

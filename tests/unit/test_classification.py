@@ -281,6 +281,7 @@ def test_the_command_writes_a_table_and_a_page(dense, task, tmp_path):
     assert page.count("<article>") == WAY * QUERIES
     assert not re.search(r'(src|href)="(?!data:)', page)
     assert "1 file skipped: no image" in page
+    assert sum(int(number) for number in re.findall(r"class\d <b>(\d+)</b>", page)) == WAY * QUERIES
 
 
 def test_the_lines_of_the_documentation(dense, task, tmp_path, monkeypatch, capsys):

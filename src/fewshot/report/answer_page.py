@@ -34,6 +34,7 @@ def write_answer(answer: Answer, out: Path) -> None:
         title=f"{len(answer.queries)} images among {len(answer.classes)} classes",
         how=answer.how,
         side=SHOWN,
+        counts=answer.table["prediction"].value_counts().reindex(answer.classes, fill_value=0).to_dict(),
         support=[
             {"name": path.name, "label": answer.classes[label], "uri": uri}
             for path, label, uri in zip(answer.support, answer.labels, uris[:images], strict=True)
