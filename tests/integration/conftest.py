@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.integration.world import World, small_plan
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -126,3 +128,9 @@ def starter(new_starter):
     """For every command of `fewshot`."""
     fewshot = "cli task_results features training data.prepare data.sources.glyphs report.assembly report.plots"
     return new_starter(*(f"fewshot.{name}" for name in fewshot.split()), "seaborn", "torch._dynamo")
+
+
+@pytest.fixture(scope="module")
+def world(starter, tiny, tmp_path_factory) -> World:
+    """An undisturbed run, to be disturbed."""
+    return World(starter, small_plan(tiny), tmp_path_factory.mktemp("world"))

@@ -6,9 +6,11 @@ import sys
 import numpy as np
 import pytest
 
+from fewshot import files
 from fewshot.errors import DataError
 from fewshot.files import (
     atomic,
+    file_hash,
     only_one,
     read_json,
     read_record,
@@ -97,6 +99,16 @@ def test_a_record_vouches_for_the_files_beside_it(tmp_path):
     (tmp_path / "a").unlink()
     with pytest.raises(DataError, match=r"a: missing beside its record\.json"):
         read_record(path, ["a"])
+
+
+def test_a_file_is_hashed_once_in_a_process(tmp_path, monkeypatch):
+    (tmp_path / "a").write_text("a")
+    write_record(tmp_path / "record.json", {}, ["a"])
+    hashed = []
+    monkeypatch.setattr(files, "file_hash", lambda path: hashed.append(path) or file_hash(path))
+    for _ in range(3):
+        read_record(tmp_path / "record.json", ["a"])
+    assert hashed == [tmp_path / "a"]
 
 
 def test_a_record_without_a_seal_is_of_an_earlier_version(tmp_path):

@@ -2,6 +2,7 @@ import errno
 import logging
 import os
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -52,6 +53,40 @@ def test_what_is_wrong_with_the_machine_is_one_line(tmp_path, tiny_config, numbe
     assert line.startswith(f"error: {name or 'a file under /'}")
     assert os.strerror(number) in line
     assert cure in line
+
+
+OUT_OF_MEMORY = """
+import resource, sys
+import numpy as np
+import torch
+from fewshot.job import user_errors
+
+def asked(kind):
+    if kind == "numpy":
+        return np.ones(1 << 30)
+    if kind == "torch":
+        return torch.ones(1 << 30)
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")  # no such device need be here
+
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (1 << 30),) * 2)
+ends = []
+for kind in ("numpy", "torch", "cuda"):
+    try:
+        with user_errors():
+            asked(kind)
+    except SystemExit as end:
+        ends.append(end.code)
+sys.exit(ends != [1, 1, 1])
+"""
+
+
+def test_memory_that_is_not_there_is_one_line():
+    done = subprocess.run([sys.executable, "-c", OUT_OF_MEMORY], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith("error: out of memory (") and "mem_mb in profiles/" in line for line in lines), lines
 
 
 def test_a_log_that_cannot_be_written_does_not_end_the_job(tiny_config):

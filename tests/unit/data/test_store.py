@@ -170,6 +170,16 @@ def test_open_store_damaged(tmp_path, name, harm):
     assert "\n" not in str(caught.value)
 
 
+def test_whoever_reads_no_pixels_does_not_check_them(tmp_path):
+    write(tmp_path / "store")
+    file = tmp_path / "store/images.npy"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert open_store(tmp_path / "store", images=False).labels.tolist() == LABELS.tolist()
+    with pytest.raises(DataError, match=r"images\.npy: damaged \(its hash"):
+        open_store(tmp_path / "store")
+
+
 @pytest.mark.parametrize(
     ("name", "old", "new"),
     [
