@@ -14,7 +14,7 @@ import yaml
 from fewshot.config import parse
 from fewshot.files import read_sealed
 from fewshot.plan import Plan
-from tests.integration.world import STAGES, one_line
+from tests.integration.world import STAGES, World, one_line
 
 pytestmark = pytest.mark.slow
 
@@ -22,12 +22,29 @@ KILLS = 5
 """Random moments of every stage."""
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_killed_at_any_moment(world, tmp_path, stage):
+EXTENDED = {
+    "stage2": {"tuned": {"method": "imprinting", "finetuning": {"epochs": 5, "batch_size": 16, "optimizer": {"lr": 0.01}}}},
+    "evaluation": {
+        "way": "all", "queries": "all", "shots": [2], "tasks": 3,
+        "tests": [{"networks": ["gap"], "adaptation": "tuned", "populations": ["novel", "novel_in_all", "all"]}],
+    },
+}  # fmt: skip
+"""Classifiers of all classes, fine-tuned, instead of implants."""
+
+
+@pytest.fixture(scope="module")
+def extended(starter, tiny, tmp_path_factory) -> World:
+    """An undisturbed run whose second stage extends a classifier."""
+    data = {key: value for key, value in tiny.items() if key != "activation_maps"} | EXTENDED
+    return World(starter, Plan(parse(yaml.safe_load(yaml.safe_dump(data)))), tmp_path_factory.mktemp("extended"))
+
+
+def kill_at_any_moment(world: World, stage: str, place: Path) -> None:
+    """Five times, at random, and the same command finishes each time."""
     rng = random.Random(stage)
     killed, most = 0, world.seconds[stage]
     for _ in range(6 * KILLS):
-        folder = world.fresh(stage, tmp_path / "run")
+        folder = world.fresh(stage, place)
         command = world.starter.start(folder, *world.command(stage))
         time.sleep(rng.uniform(0, most))
         if command.kill().status == -signal.SIGKILL:
@@ -38,6 +55,15 @@ def test_a_stage_killed_at_any_moment(world, tmp_path, stage):
         if killed == KILLS:
             return
     pytest.fail(f"killed {killed} times only; each of the others was quicker")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_killed_at_any_moment(world, tmp_path, stage):
+    kill_at_any_moment(world, stage, tmp_path / "run")
+
+
+def test_an_extension_killed_at_any_moment(extended, tmp_path):
+    kill_at_any_moment(extended, "adapt", tmp_path / "run")
 
 
 def test_a_training_killed_again_and_again_resumes(world, tmp_path):
