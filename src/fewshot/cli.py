@@ -80,12 +80,13 @@ def train(config: Config, network: Network = None, seed: Seed = None, threads: T
 
 @app.command()
 def extract(config: Config, network: Network = None, seed: Seed = None, threads: Threads = None, force: Force = False) -> None:
-    """Trained networks to features of the evaluated images."""
+    """Trained networks to features of the evaluated images, and of those trained on where a method learns from them."""
     with user_errors():
         plan = _plan(config)
         for job in plan.select(network, seed):
-            if _missing(plan.features_dir(job) / "features.json", force):
-                stages.extract(plan, job, threads=threads)
+            for part in plan.feature_parts(job):
+                if _missing(plan.features_dir(job, part) / "features.json", force):
+                    stages.extract(plan, job, part, threads=threads)
 
 
 @app.command()

@@ -45,7 +45,13 @@ def prepare(ground: Ground, settings: Any) -> Extend:
 
 
 def extend(
-    network: Network, sha256: str, store: Store, features: Features, episodes: Episodes, job: AdaptationJob, folder: Path
+    network: Network,
+    sha256: str,
+    store: Store,
+    features: tuple[Features, ...],
+    episodes: Episodes,
+    job: AdaptationJob,
+    folder: Path,
 ) -> None:
     """Extend the classifier in each of the first `job.tasks` tasks; write what it then predicts.
 
@@ -55,7 +61,7 @@ def extend(
         network: as stage 1 left it, on the device to compute on.
         sha256: of the network, as its model.json has it.
         store: images.
-        features: of the network.
+        features: of the network: of the images that tasks name, and, where the method learns from them, of those trained on.
         episodes: tasks.
         job: settings, number of tasks, seed.
         folder: output.
@@ -66,7 +72,7 @@ def extend(
     settings = job.settings
     assert isinstance(settings, Extension)  # noqa: S101  others add features
     tasks, (way, shot) = job.tasks, episodes.support.shape[1:]
-    ground = Ground(network, store, features, job.network.seed, job.name)
+    ground = Ground(network, store, features[0], job.network.seed, job.name, *features[1:])
     method = prepare(ground, settings)
     state = _State(folder, f"{sha256}/{job.key}/{episodes.hash}/{job_code.extension(job)}")
     values, curves = [], []

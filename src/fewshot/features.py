@@ -22,7 +22,7 @@ from tqdm import tqdm
 from fewshot.data.store import Rows, Store
 from fewshot.errors import DataError
 from fewshot.files import load_array, read_record, save_array, write_record
-from fewshot.models.heads import locations
+from fewshot.models.heads import PoolingKind, pool
 from fewshot.models.network import Network
 
 logger = logging.getLogger(__name__)
@@ -71,21 +71,23 @@ def batch_size(device: torch.device, side: int) -> int:
 
 
 @torch.inference_mode()
-def compute(network: Network, images: npt.NDArray[np.uint8], progress: bool = True) -> Tensor:
-    """Feature vectors of images by location: uint8 (M, H, W, 3) -> float32 (M, r, d) on the CPU."""
+def compute(network: Network, images: npt.NDArray[np.uint8], progress: bool = True, pooling: PoolingKind = "dense") -> Tensor:
+    """Feature vectors of images, by location or pooled: uint8 (M, H, W, 3) -> float32 (M, r, d) on the CPU (pooled: r = 1)."""
     device = network.mean.device
     height, width = network.feature_shape[1:]
-    out = torch.empty(len(images), height * width, network.feature_shape[0])
+    out = torch.empty(len(images), height * width if pooling == "dense" else 1, network.feature_shape[0])
     count = batch_size(device, images.shape[1])
     bar = tqdm(range(0, len(images), count), desc="features", unit="batch", disable=not progress, mininterval=5)
     for start in bar:
         batch = torch.from_numpy(np.array(images[start : start + count])).to(device)
-        out[start : start + len(batch)] = locations(network(network.normalise(batch)))
+        out[start : start + len(batch)] = pool(network(network.normalise(batch)), pooling)
     return out
 
 
-def extract(network: Network, info: dict[str, Any], store: Store, parts: Sequence[Rows], folder: Path) -> None:
-    """Compute and write the features of the store's `parts`.
+def extract(
+    network: Network, info: dict[str, Any], store: Store, parts: Sequence[Rows], folder: Path, pooling: PoolingKind = "dense"
+) -> None:
+    """Compute and write the features of the store's `parts`, by location or pooled.
 
     Raises:
         DataError: the network was trained on other data or another image size than the store's.
@@ -94,7 +96,7 @@ def extract(network: Network, info: dict[str, Any], store: Store, parts: Sequenc
         raise DataError(f"the network takes {info['image_size']} px images, the store {store.path} holds {store.image_size} px")
     rows = np.sort(np.concatenate([store.rows(part) for part in parts]))
     logger.info("features of %d images (%s)", len(rows), ", ".join(parts))
-    values = compute(network, store.images[rows])
+    values = compute(network, store.images[rows], pooling=pooling)
     if not torch.isfinite(values).all():
         raise DataError(
             f"the network {info.get('name')} gives features that are not finite; train it again with a lower learning rate"
@@ -104,7 +106,7 @@ def extract(network: Network, info: dict[str, Any], store: Store, parts: Sequenc
     write_record(
         folder / "features.json",
         {"format": 1, "network_sha256": info["sha256"], "data_hash": store.data_hash, "parts": list(parts),
-         "map": list(network.feature_shape[1:]), "images": len(rows)},
+         "map": list(network.feature_shape[1:]) if pooling == "dense" else [1, 1], "pooling": pooling, "images": len(rows)},
         FILES,
     )  # fmt: skip
 

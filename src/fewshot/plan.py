@@ -168,6 +168,13 @@ class Plan:
                 jobs.append(AdaptationJob(evaluation.network, evaluation.adaptation, key, self.episodes(shot), tasks, settings))
         return tuple(jobs)
 
+    def feature_parts(self, job: NetworkJob) -> tuple[str, ...]:
+        """What a network's features are computed of: the evaluated part, and `trained` where a method learns from those."""
+        if not any(evaluation.network == job for evaluation in self.evaluations):
+            return ()
+        learns = any(made.network == job and made.settings.learns_from_trained for made in self.adaptations)
+        return (self.config.evaluation.part, *(("trained",) if learns else ()))
+
     # --- look-ups by wildcard -------------------------------------------------------------------------------------
 
     def check(self, *, store: str | None = None, run: str | None = None) -> None:
@@ -280,9 +287,9 @@ class Plan:
         """Folder of model.safetensors, model.json and metrics.jsonl."""
         return self.resources / "networks" / job.key / f"seed{job.seed}"
 
-    def features_dir(self, job: NetworkJob) -> Path:
-        """Folder of a network's features."""
-        return self.network_dir(job) / f"features-{self.config.evaluation.part}"
+    def features_dir(self, job: NetworkJob, part: str | None = None) -> Path:
+        """Folder of a network's features, of the evaluated part or of another of `feature_parts`."""
+        return self.network_dir(job) / f"features-{part or self.config.evaluation.part}"
 
     def adapted_dir(self, job: AdaptationJob) -> Path:
         """Folder of adapted features, or of what an extended classifier predicts."""

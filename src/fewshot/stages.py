@@ -55,8 +55,11 @@ def train(plan: Plan, job: NetworkJob, *, threads: int | None = None) -> None:
         training.train(store, job, plan.network_dir(job), device, lambda iteration: asked_to_end(), teacher)
 
 
-def extract(plan: Plan, job: NetworkJob, *, threads: int | None = None) -> None:
-    """Trained network -> features of the evaluated classes and of the held-out base images."""
+def extract(plan: Plan, job: NetworkJob, part: str, *, threads: int | None = None) -> None:
+    """Trained network -> features of the evaluated classes and of the held-out base images, by location.
+
+    Of the part `trained`: of the images that it was trained on, pooled as its classifier has them.
+    """
     from fewshot import features
     from fewshot.checkpoint import load_network
     from fewshot.data.store import open_store
@@ -65,6 +68,10 @@ def extract(plan: Plan, job: NetworkJob, *, threads: int | None = None) -> None:
     device = select_device(plan.config.device, threads)
     store = open_store(plan.store_dir)
     network, info = load_network(plan.network_dir(job), device, store.data_hash)
+    if part == "trained":
+        pooling = job.settings.classifier.pooling
+        features.extract(network, info, store, job.settings.training.parts, plan.features_dir(job, part), pooling)
+        return
     parts: list[Rows] = [plan.config.evaluation.part]
     if len(store.rows("held_out")):
         parts.append("held_out")
@@ -96,10 +103,11 @@ def extend(plan: Plan, job: AdaptationJob, *, threads: int | None = None) -> Non
     device = select_device(plan.config.device, threads)
     store = open_store(plan.store_dir)
     network, info = load_network(plan.network_dir(job.network), device, store.data_hash)
-    table = features.load(plan.features_dir(job.network), info["sha256"])
+    parts = plan.feature_parts(job.network)
+    table, *trained = (features.load(plan.features_dir(job.network, part), info["sha256"]) for part in parts)
     tasks = episodes.load(plan.episodes_path(job.episodes), store)
     with only_one(plan.adapted_dir(job)):
-        extension.extend(network, info["sha256"], store, table, tasks, job, plan.adapted_dir(job))
+        extension.extend(network, info["sha256"], store, (table, *trained), tasks, job, plan.adapted_dir(job))
 
 
 def evaluate(plan: Plan, job: EvaluationJob, *, threads: int | None = None) -> None:

@@ -26,7 +26,7 @@ from fewshot import job_code, provenance
 from fewshot.checkpoint import save_network
 from fewshot.config import TrainingSettings
 from fewshot.data.augment import augment
-from fewshot.data.store import Rows, Store
+from fewshot.data.store import Store
 from fewshot.errors import FewshotError
 from fewshot.files import atomic, state_path
 from fewshot.models.backbones import parameter_count
@@ -232,9 +232,8 @@ def prepare(
 
 def training_images(store: Store, settings: TrainingSettings) -> tuple[npt.NDArray[np.int64], list[str]]:
     """Store rows (n,) of the images that are trained on, held-out ones apart, and the names of their classes in order."""
-    parts: tuple[Rows, ...] = ("base", "val") if settings.classes == "base+val" else ("base",)
-    rows = np.concatenate([store.rows(part) for part in parts])
-    return rows, list(store.classes.loc[store.classes["part"].isin(parts), "name"])
+    rows = np.concatenate([store.rows(part) for part in settings.parts])
+    return rows, list(store.classes.loc[store.classes["part"].isin(settings.parts), "name"])
 
 
 def train(

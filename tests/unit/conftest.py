@@ -64,7 +64,9 @@ def run_stages():
         "prepare": lambda plan: stages.prepare(plan, workers=1),
         "episodes": lambda plan: [stages.draw_episodes(plan, plan.episodes(shot)) for shot in plan.config.evaluation.shots],
         "train": lambda plan: [stages.train(plan, job, threads=1) for job in plan.networks],
-        "extract": lambda plan: [stages.extract(plan, job, threads=1) for job in plan.networks],
+        "extract": lambda plan: [
+            stages.extract(plan, job, part, threads=1) for job in plan.networks for part in plan.feature_parts(job)
+        ],
         "adapt": lambda plan: [arrows[job.settings.gives](plan, job, threads=1) for job in plan.adaptations],
         "evaluate": lambda plan: [stages.evaluate(plan, job, threads=1) for job in plan.evaluations],
     }

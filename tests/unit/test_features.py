@@ -41,6 +41,16 @@ def test_batches_do_not_change_the_result(trained, tiny_store, monkeypatch):
     torch.testing.assert_close(features.compute(network, tiny_store.images[:50], progress=False), whole, atol=1e-5, rtol=1e-4)
 
 
+def test_pooled_features_are_those_of_the_locations_pooled(trained, tiny_store, tmp_path):
+    network, info = trained
+    features.extract(network, info, tiny_store, ["base"], tmp_path / "all")
+    features.extract(network, info, tiny_store, ["base"], tmp_path / "gap", "gap")
+    whole, pooled = features.load(tmp_path / "all"), features.load(tmp_path / "gap")
+    assert pooled.values.shape == (len(whole.values), 1, whole.values.shape[2])
+    np.testing.assert_allclose(pooled.values[:, 0], whole.values.mean(1), atol=1e-5)
+    assert (pooled.meta["map"], pooled.meta["pooling"], whole.meta["pooling"]) == ([1, 1], "gap", "dense")
+
+
 def test_rows_without_features_and_foreign_features_are_refused(trained, tiny_store, tmp_path):
     network, info = trained
     features.extract(network, info, tiny_store, ["test"], tmp_path / "f")

@@ -15,10 +15,7 @@ from fewshot.config import load
 from fewshot.plan import Plan
 
 ROOT = Path(__file__).parents[2]
-TABLES = sorted(path.stem for path in (ROOT / "config" / "runs").glob("000_table*.yaml") if "_cpu" not in path.stem)
-STRONG = ("strong_fc100", "strong_miniimagenet", "strong_fc100_cpu")
-IMPRINTING = ("001_cub", "001_cub_50_cpu", "001_fc100_cpu", "001_inaturalist")
-RUNS = ("fc100", "cifar_fs", "miniimagenet", "cub", "omniglot", "folder", *STRONG, *TABLES, *IMPRINTING)
+RUNS = sorted(path.stem for path in (ROOT / "config" / "runs").glob("*.yaml"))
 
 
 def _planned(output: str) -> dict[str, int]:
@@ -34,14 +31,17 @@ def _jobs_of(rule: str, done: subprocess.CompletedProcess[str]) -> int:
 
 
 def _expected(plan: Plan) -> dict[str, int]:
+    learners = {job.network for job in plan.adaptations if job.settings.method == "activation_to_parameter"}
     jobs = {
         "prepare": 1, "draw_episodes": len({shot for job in plan.evaluations for shot in job.shots}),
-        "train": len(plan.networks), "extract": len({job.network for job in plan.evaluations}),
+        "train": len(plan.networks), "extract": len({job.network for job in plan.evaluations}) + len(learners),
         "adapt": sum(job.settings.gives == "features" for job in plan.adaptations),
         "extend": sum(job.settings.gives == "classifier" for job in plan.adaptations),
         "draw_low_shot_figures": int(plan.config.evaluation.way == "all"),
         "evaluate": len(plan.evaluations), "assemble": 1, "draw_figures": 1, "write_report": 1,
         "draw_activation_maps": int(plan.config.activation_maps is not None),
+        "draw_class_vectors": int(plan.config.class_vectors is not None),
+        "draw_distance_figures": int(any(job.settings.training.objective.kind == "episodic" for job in plan.networks)),
         "init_tracking": 1, "track": len(plan.networks), "all": 1,
     }  # fmt: skip
     return {**{name: count for name, count in jobs.items() if count}, "total": sum(jobs.values())}
@@ -174,7 +174,7 @@ def test_without_tracking_no_mlflow_job_is_planned(snakemake):
         ),
         (
             ["resources/{store}/networks/{network}/seed0/features-val/features.npy"],
-            r"no features of part 'val' in run demo; its evaluation\.part is test",
+            r"no features of part 'val' of c128f-gap in run demo; it has test",
         ),
     ],
 )

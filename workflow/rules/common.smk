@@ -41,7 +41,7 @@ wildcard_constraints:
     network_name="[^/]+",
     adaptation="[^/]+",
     episodes="[^/]+",
-    part="val|test",
+    part="val|test|trained",
     seed="[0-9]+",
     tasks="[0-9]+",
 
@@ -55,10 +55,10 @@ def network_job(wildcards):
     job = PLAN.network(wildcards.get("network") or wildcards.network_name, int(wildcards.seed))
     if wildcards.get("network", job.key) != job.key or wildcards.get("network_name", job.name) != job.name:
         raise ConfigError(f"network {job.name} lies in {PLAN.network_dir(job)}; its results are under {job.name}")
-    part = PLAN.config.evaluation.part
-    if wildcards.get("part", part) != part:
+    parts = PLAN.feature_parts(job)
+    if "part" in wildcards.keys() and wildcards.part not in parts:
         raise ConfigError(
-            f"no features of part {wildcards.part!r} in run {PLAN.config.run}; its evaluation.part is {part}"
+            f"no features of part {wildcards.part!r} of {job.name} in run {PLAN.config.run}; it has {', '.join(parts) or 'none'}"
         )
     return job
 

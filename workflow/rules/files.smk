@@ -103,6 +103,13 @@ def feature_files(wildcards):
 
 
 @unless_taken
+def learnt_feature_files(wildcards):
+    """Features of every part that the network has, those of the images trained on included."""
+    job = network_job(wildcards)
+    return [file for part in PLAN.feature_parts(job) for file in files(PLAN.features_dir(job, part), FEATURES)]
+
+
+@unless_taken
 def episode_files(wildcards):
     return [str(PLAN.episodes_path(PLAN.episodes(shot))) for shot in evaluation_job(wildcards).shots]
 

@@ -33,7 +33,7 @@ rule extend:
     input:
         store=tested_store,
         network=tested_network,
-        features=feature_files,
+        features=learnt_feature_files,
         episodes=tested_episodes,
     output:
         expand(

@@ -14,6 +14,8 @@ from fewshot.config.training import AugmentationSettings, OptimizerSettings
 class Method(Settings):
     """What the settings of every stage-2 method have."""
 
+    learns_from_trained: ClassVar[bool] = False
+    """Whether it learns from the pooled features of the images that stage 1 was trained on."""
     method: str
 
     @property
@@ -107,6 +109,7 @@ class ActivationMappingSettings(Extension):
     """Class weights predicted from activations by a mapping learnt on the base classes (paper 004)."""
 
     title: ClassVar[str] = "Act2Param"
+    learns_from_trained: ClassVar[bool] = True
     method: Literal["activation_to_parameter"]
     iterations: Annotated[int, Field(ge=1)] = 12_500
     """Each with one statistic and one query of every class that the network was trained on."""

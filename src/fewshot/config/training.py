@@ -182,6 +182,11 @@ class TrainingSettings(Settings):
         return self
 
     @property
+    def parts(self) -> tuple[Literal["base", "val"], ...]:
+        """Parts of the store that are trained on."""
+        return ("base", "val") if self.classes == "base+val" else ("base",)
+
+    @property
     def distillation(self) -> DistillationSettings | None:
         """What is learnt from a teacher, if anything."""
         return self.objective.distillation if isinstance(self.objective, ClassificationSettings) else None

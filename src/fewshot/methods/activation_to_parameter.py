@@ -132,7 +132,9 @@ class _Mapped:
         self.pooling: PoolingKind = ground.network.settings.classifier.pooling
         rows, names = training_images(ground.store, ground.network.settings.training)
         labels = torch.from_numpy(ground.store.labels[rows]).to(self.device)
-        base = ClassActivations(self._computed(rows, 0), labels)
+        assert ground.trained is not None  # noqa: S101  its settings say that it learns from them
+        known = torch.from_numpy(ground.trained.values[ground.trained.index(rows)][:, 0])
+        base = ClassActivations(known.to(self.device), labels)
         with torch.inference_mode(mode=False), torch.enable_grad():
             self.mapping, self.curve = train(base, settings, ground.seed)
         # With the validation classes among those trained on there are more classes than the base classes that tests know.
@@ -157,24 +159,21 @@ class _Mapped:
     def _evaluated(self) -> Tensor:
         """Activations (M, d) of the images that tasks name, in the order of the features."""
         if self.settings.views:
-            return self._computed(self.ground.features.rows, self.settings.views)
+            return self._of_views(self.ground.features.rows, self.settings.views)
         values = self.ground.features.values
         parts = [torch.from_numpy(np.array(values[i : i + ROWS])) for i in range(0, len(values), ROWS)]
         return torch.cat([pool_locations(part, self.pooling)[:, 0] for part in parts]).to(self.device)
 
     @torch.no_grad()
-    def _computed(self, rows: Rows, views: int) -> Tensor:
-        """Activations (n, d) of store rows; with views, means over so many augmented views of each image, as stage 1 saw it."""
+    def _of_views(self, rows: Rows, views: int) -> Tensor:
+        """Activations (n, d) of store rows: means over so many augmented views of each image, as stage 1 saw it."""
         network, found = self.ground.network, []
         augmentation = network.settings.training.augmentation
         count = batch_size(self.device, self.ground.store.image_size)
         for start in tqdm(range(0, len(rows), count), desc="activations", unit="batch", mininterval=5):
             images = torch.from_numpy(np.array(self.ground.store.images[rows[start : start + count]])).to(self.device)
-            order = torch.arange(len(images), device=self.device)
-            seen = [images]
-            if views:
-                random = generator(self.ground.seed, 9, start)
-                seen = [augment(images, order, augmentation, random) for _ in range(views)]
+            order, random = torch.arange(len(images), device=self.device), generator(self.ground.seed, 9, start)
+            seen = [augment(images, order, augmentation, random) for _ in range(views)]
             pooled = [pool(network(network.normalise(one)).float(), self.pooling)[:, 0] for one in seen]
             found.append(torch.stack(pooled).mean(0))
         return torch.cat(found)

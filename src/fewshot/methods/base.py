@@ -30,6 +30,7 @@ class Ground:
         features: the network's, of all images that the tasks name.
         seed: of the network's training.
         name: of the adaptation, for messages.
+        trained: pooled features of the images that the network was trained on; for methods that learn from them.
     """
 
     network: Network
@@ -37,6 +38,7 @@ class Ground:
     features: Features
     seed: int
     name: str
+    trained: Features | None = None
 
 
 @dataclass(frozen=True)

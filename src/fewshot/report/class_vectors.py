@@ -19,7 +19,6 @@ from fewshot.checkpoint import load_network
 from fewshot.data.store import Store, open_store
 from fewshot.device import select_device
 from fewshot.errors import ConfigError
-from fewshot.models.heads import pool_locations
 from fewshot.models.network import Network
 from fewshot.plan import Plan
 from fewshot.report import drawing
@@ -67,8 +66,8 @@ def mean_activations(network: Network, store: Store, images_per_class: int) -> F
     means = []
     for label in range(len(names)):
         chosen = rows[labels == label][:images_per_class]
-        values = features.compute(network, store.images[chosen], progress=False)
-        means.append(pool_locations(values, settings.classifier.pooling).mean((0, 1)))
+        values = features.compute(network, store.images[chosen], progress=False, pooling=settings.classifier.pooling)
+        means.append(values.mean((0, 1)))
     return torch.stack(means).numpy()
 
 

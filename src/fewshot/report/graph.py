@@ -65,7 +65,7 @@ def counts(plan: Plan) -> dict[str, int]:
         "prepare": 1,
         "draw_episodes": len({shot for job in plan.evaluations for shot in job.shots}),
         "train": len(plan.networks),
-        "extract": len({job.network for job in plan.evaluations}),
+        "extract": sum(len(plan.feature_parts(job)) for job in plan.networks),
         "adapt": sum(job.settings.gives == "features" for job in plan.adaptations),
         "extend": sum(job.settings.gives == "classifier" for job in plan.adaptations),
         "evaluate": len(plan.evaluations),

@@ -150,7 +150,8 @@ def run(tmp_path_factory, run_stages):
 
 def ground_of(plan, store, job):
     network, _ = load_network(plan.network_dir(job))
-    return Ground(network, store, load_features(plan.features_dir(job)), job.seed, "test")
+    evaluated, trained = (load_features(plan.features_dir(job, part)) for part in plan.feature_parts(job))
+    return Ground(network, store, evaluated, job.seed, "test", trained)
 
 
 def test_queries_remaining_are_all_images_but_the_support(run):
