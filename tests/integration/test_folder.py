@@ -108,7 +108,7 @@ def test_from_class_folders_to_tables(place):
     assert len(store.labels) == CLASSES * IMAGES
     sides = [min(Image.open(path).size) for path in place.glob("data/raw/my-images/*/[0-9]*")]
     assert store.image_size == sorted(sides)[(len(sides) - 1) // 2]
-    assert store.classes.groupby("part")["name"].count().to_dict() == {"base": 8, "test": 2, "val": 2}
+    assert store.classes.groupby("part")["name"].count().to_dict() == {"base": 7, "test": 2, "val": 3}
     assert not [name for name in store.classes["name"] if np.ptp(store.images[store.labels == 0]) == 0]
     with (place / "results" / "mine" / "summary.csv").open() as file:
         rows = list(csv.DictReader(file))

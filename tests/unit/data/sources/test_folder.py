@@ -1,10 +1,13 @@
+import re
+
 import pytest
 from PIL import Image
 
 from fewshot import episodes
-from fewshot.config import FolderSettings
+from fewshot.config import FolderSettings, load
 from fewshot.data.held_out import divided
 from fewshot.data.sources import folder, open_source
+from fewshot.data.splits import drawn
 from fewshot.errors import ConfigError, DataError
 from fewshot.plan import EpisodeJob
 
@@ -32,6 +35,18 @@ def test_drawn_split(tmp_path, kit):
     expected = [10 * int(name[-1]) + j for name in store.classes["name"] for j in range(3)]
     assert kit.first_pixels(store) == expected
     assert "drawn from seed 3" in store.meta["notes"][0]
+
+
+def test_the_run_file_for_ones_own_images_does_with_what_it_says_it_wants(pytestconfig):
+    path = pytestconfig.rootpath / "config" / "runs" / "folder.yaml"
+    classes, images = map(int, re.search(r"wants (\d+) classes or more, of (\d+) images or more", path.read_text()).groups())
+    config = load(path)
+    parts = [part for _, part in drawn([f"class{i}" for i in range(classes)], config.dataset.shares, config.dataset.seed)]
+    validations = [network.training.validation for network in config.stage1.networks.values()]
+    evaluation = config.evaluation
+    assert parts.count("test") >= evaluation.way
+    assert all(parts.count("val") >= validation.way for validation in validations)
+    assert images == max(max(evaluation.shots) + evaluation.queries, *(one.shot + one.queries for one in validations))
 
 
 def test_split_file(tmp_path, kit):
