@@ -165,12 +165,3 @@ class Evaluator:
         queries = pool_locations(extra[:, -query.shape[1] :], query_pooling)
         dots = (queries.flatten(1, 2) @ beside.transpose(1, 2)).view(*queries.shape[:3], way)
         return Tasks(own.contiguous(), (dots, queries.square().sum(-1)))
-
-
-def interval(accuracies: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """Mean over tasks and half the 95 % interval, 1.96 s / sqrt(T) with the sample deviation s, as the papers have it.
-
-    In the unit of the accuracies (T,), which is percent everywhere; 0 for a single task.
-    """
-    half = 1.96 * accuracies.std(ddof=1) / np.sqrt(len(accuracies)) if len(accuracies) > 1 else 0.0
-    return float(accuracies.mean()), float(half)

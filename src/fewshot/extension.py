@@ -22,12 +22,12 @@ import torch
 from tqdm import tqdm
 
 from fewshot import job_code, provenance
+from fewshot.accuracies import interval
 from fewshot.checkpoint import FORMAT
 from fewshot.config.extension import Extension
 from fewshot.data.store import Store
 from fewshot.episodes import Episodes
 from fewshot.errors import DataError
-from fewshot.evaluation import interval
 from fewshot.features import Features
 from fewshot.files import atomic, read_sealed, save_array, state_path, write_record, write_sealed
 from fewshot.methods.base import Curve, Extend, Ground, Task

@@ -7,7 +7,7 @@ import torch
 from benchmarks import plain
 from fewshot.episodes import Episodes
 from fewshot.errors import ConfigError
-from fewshot.evaluation import _BLOCK_BYTES, ClassWeights, Evaluator, interval
+from fewshot.evaluation import _BLOCK_BYTES, ClassWeights, Evaluator
 from fewshot.features import Features
 from fewshot.models.heads import pool_locations
 from fewshot.votes import BaseVotes, Tasks, Vectors, _image_by_image, _task_by_task, right
@@ -138,10 +138,3 @@ def test_base_without_class_weights_is_refused(world):
     features, episodes, *_ = world
     with pytest.raises(ConfigError, match="class weights"):
         Evaluator(features, torch.device("cpu")).accuracies(episodes, "gap", "gap", 1.0, ("base",))
-
-
-def test_interval_is_the_papers_formula():
-    mean, half = interval(np.array([60.0, 70.0, 80.0, 90.0]))
-    assert mean == 75.0
-    assert half == pytest.approx(1.96 * np.sqrt((225 + 25 + 25 + 225) / 3) / 2)
-    assert interval(np.array([50.0])) == (50.0, 0.0)

@@ -1,5 +1,8 @@
 """Which jobs an edit makes anew."""
 
+import subprocess
+import sys
+
 import pytest
 
 from fewshot import job_code, provenance
@@ -91,3 +94,12 @@ def test_an_edit_makes_anew_what_depends_on_it_and_no_more(monkeypatch, edited, 
     monkeypatch.setattr(provenance, "_parsed", with_an_edit)
     after = jobs()
     assert {name for name in before if before[name] != after[name]} == anew
+
+
+WITHOUT_NETWORK = ("report.assembly", "report.plots", "report.page", "tracking", "records", "data.prepare", "episodes")
+
+
+@pytest.mark.parametrize("module", WITHOUT_NETWORK)
+def test_a_job_that_computes_with_no_network_does_not_load_pytorch(module):
+    code = f"import sys, fewshot.{module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

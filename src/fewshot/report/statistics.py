@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fewshot.evaluation import interval
+from fewshot.accuracies import interval
 
 Floats = npt.NDArray[np.float64]
 
