@@ -13,6 +13,8 @@ from fewshot.config.evaluation import POOLINGS
 
 MOST_NAMED = 8
 """Problems of a run file that are told at once."""
+MOST_COMPARED = 300
+"""Problems of a run file that are looked at, each beside all others."""
 PATTERNS = {
     NAME: "is to be of small letters, digits, - and _",
     POOLINGS: "is to be support/query: gap or gmp, a stroke, then gap, gmp or dense; or flatten/flatten",
@@ -28,7 +30,8 @@ def told(error: ValidationError, data: Mapping[str, Any]) -> str:
         error: of the settings.
         data: what was checked.
     """
-    found = error.errors()
+    problems = error.errors()
+    found, more = problems[:MOST_COMPARED], len(problems[MOST_COMPARED:])
     lines = []
     for problem in found:
         place: Location = problem["loc"]
@@ -38,7 +41,8 @@ def told(error: ValidationError, data: Mapping[str, Any]) -> str:
         where = ".".join(map(str, _written(place, data)))
         lines.append(f"{where}: {_words(problem)}" if where else _words(problem))
     lines = list(dict.fromkeys(lines))  # what all networks share is told once
-    return "; ".join([*lines[:MOST_NAMED], *([f"and {len(lines) - MOST_NAMED} more"] if len(lines) > MOST_NAMED else [])])
+    more += len(lines[MOST_NAMED:])
+    return "; ".join([*lines[:MOST_NAMED], *([f"and {more} more"] if more else [])])
 
 
 def _written(place: Location, data: Mapping[str, Any]) -> Iterator[str | int]:

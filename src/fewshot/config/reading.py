@@ -28,7 +28,7 @@ def parse(data: Mapping[str, Any]) -> RunConfig:
         raise ConfigError(f"config: {told(error, data)}") from None
 
 
-MOST_CHARACTERS, MOST_VALUES = 1_000_000, 50_000
+MOST_CHARACTERS, MOST_VALUES = 100_000, 50_000
 """Of a run file: far beyond any real one."""
 
 
@@ -79,7 +79,7 @@ def _mapping(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
         if len(text) > MOST_CHARACTERS:
             raise ConfigError(f"{path}: longer than {MOST_CHARACTERS:,} characters, which no run file is")
-        data = yaml.safe_load(text)
+        data = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
         _count(data, path)
     except (FileNotFoundError, IsADirectoryError):
         if above:
@@ -96,6 +96,24 @@ def _mapping(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: a config file is a mapping of keys to values")
     return data
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's, which copies what merge keys (`<<`) name before anyone could count it, merges of merges too."""
+
+    merged = 0
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        for key, value in node.value:
+            if key.tag != "tag:yaml.org,2002:merge":
+                continue
+            for part in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                if isinstance(part, yaml.MappingNode):
+                    self.flatten_mapping(part)
+                    self.merged += 1 + len(part.value)
+                if self.merged > MOST_VALUES:
+                    raise yaml.YAMLError(f"its merge keys copy more than {MOST_VALUES:,} values")
+        super().flatten_mapping(node)
 
 
 def _count(data: object, path: Path) -> None:
