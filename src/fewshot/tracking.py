@@ -182,7 +182,8 @@ def _write(client: MlflowClient, record: Record, *, parent_id: str | None, run: 
     if found and not same and parent_id:  # MLflow can change neither a parameter nor a point of a curve
         client.delete_run(run_id)
     if not found or (not same and parent_id):
-        run_id = client.create_run(experiment.experiment_id, run_name=record.name).info.run_id
+        # With its key from the first moment: one that is cut off is found again, and replaced.
+        run_id = client.create_run(experiment.experiment_id, tags=key, run_name=record.name).info.run_id
     if not same:
         moment = int(max((path.stat().st_mtime for path in record.artifacts), default=0.0) * 1000)
         for some in _batches(sorted(record.parameters.items()), validation.MAX_PARAMS_TAGS_PER_BATCH):
