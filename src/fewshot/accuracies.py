@@ -1,5 +1,4 @@
-"""Accuracies of tasks, in percent: their interval, and the file of an evaluated setting (parquet, a row a task, a column a
-population)."""
+"""The file of an evaluated setting: parquet, a row a task, a column a population; accuracies in percent."""
 
 from __future__ import annotations
 
@@ -69,12 +68,3 @@ def load(path: Path, cure: str) -> dict[str, Floats]:
         if not (np.isfinite(values).all() and ((values >= 0) & (values <= 100)).all()):
             raise DataError(f"{path}: column {name} is not all percent (0 to 100); {cure}")
     return columns
-
-
-def interval(accuracies: Floats) -> tuple[float, float]:
-    """Mean over tasks and half the 95 % interval, 1.96 s / sqrt(T) with the sample deviation s, as the papers have it.
-
-    In the unit of the accuracies (T,), which is percent everywhere; 0 for a single task.
-    """
-    half = 1.96 * accuracies.std(ddof=1) / np.sqrt(len(accuracies)) if len(accuracies) > 1 else 0.0
-    return float(accuracies.mean()), float(half)

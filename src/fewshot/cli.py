@@ -84,6 +84,8 @@ def extract(config: Config, network: Network = None, seed: Seed = None, threads:
     with user_errors():
         plan = _plan(config)
         for job in plan.select(network, seed):
+            if not plan.feature_parts(job):
+                logging.getLogger(__name__).info("%s: no test names it, so it needs no features", job.name)
             for part in plan.feature_parts(job):
                 if _missing(plan.features_dir(job, part) / "features.json", force):
                     stages.extract(plan, job, part, threads=threads)

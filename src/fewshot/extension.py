@@ -22,7 +22,6 @@ import torch
 from tqdm import tqdm
 
 from fewshot import job_code, provenance
-from fewshot.accuracies import interval
 from fewshot.checkpoint import FORMAT
 from fewshot.config.extension import Extension
 from fewshot.data.store import Store
@@ -30,6 +29,7 @@ from fewshot.episodes import Episodes
 from fewshot.errors import DataError
 from fewshot.features import Features
 from fewshot.files import atomic, read_sealed, save_array, state_path, write_record, write_sealed
+from fewshot.intervals import interval
 from fewshot.methods.base import Curve, Extend, Ground, Task
 from fewshot.models.network import Network
 from fewshot.plan import AdaptationJob
@@ -48,10 +48,11 @@ def extend(
     network: Network,
     sha256: str,
     store: Store,
-    features: tuple[Features, ...],
+    features: Features,
     episodes: Episodes,
     job: AdaptationJob,
     folder: Path,
+    trained: Features | None = None,
 ) -> None:
     """Extend the classifier in each of the first `job.tasks` tasks; write what it then predicts.
 
@@ -61,10 +62,11 @@ def extend(
         network: as stage 1 left it, on the device to compute on.
         sha256: of the network, as its model.json has it.
         store: images.
-        features: of the network: of the images that tasks name, and, where the method learns from them, of those trained on.
+        features: of the network, of the images that tasks name.
         episodes: tasks.
         job: settings, number of tasks, seed.
         folder: output.
+        trained: pooled features of the images trained on, for a method that learns from them.
 
     Raises:
         DataError: a state of other settings, data or code lies beside the folder, or one that is damaged.
@@ -72,7 +74,7 @@ def extend(
     settings = job.settings
     assert isinstance(settings, Extension)  # noqa: S101  others add features
     tasks, (way, shot) = job.tasks, episodes.support.shape[1:]
-    ground = Ground(network, store, features[0], job.network.seed, job.name, *features[1:])
+    ground = Ground(network, store, features, job.network.seed, job.name, trained)
     method = prepare(ground, settings)
     state = _State(folder, f"{sha256}/{job.key}/{episodes.hash}/{job_code.extension(job)}")
     values, curves = [], []

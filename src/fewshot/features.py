@@ -1,7 +1,7 @@
 """Features of a trained network, computed once an image and kept on disk for every later stage.
 
 Folder: features.npy (float32, M x r x d, memory-mappable), rows.npy (int64, the M store rows in increasing order),
-features.json (network hash, data hash, map size).
+features.json (network hash, data hash, map size, pooling).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FILES = ("features.npy", "rows.npy")
 
 @dataclass(frozen=True)
 class Features:
-    """Feature maps by location.
+    """Feature maps by location, or pooled (r = 1).
 
     Attributes:
         values: float32 (M, r, d), a read-only memory map when loaded from disk.
@@ -54,7 +54,7 @@ class Features:
         known = len(self._positions)
         found = self._positions[rows] if rows.size == 0 or (rows.min() >= 0 and rows.max() < known) else np.full(1, -1)
         if (found < 0).any():
-            raise DataError("the tasks name images that have no features; extract the features of this part again")
+            raise DataError("there are images that have no features; extract the features of this part again")
         return found
 
     @cached_property
@@ -71,15 +71,31 @@ def batch_size(device: torch.device, side: int) -> int:
 
 
 @torch.inference_mode()
-def compute(network: Network, images: npt.NDArray[np.uint8], progress: bool = True, pooling: PoolingKind = "dense") -> Tensor:
-    """Feature vectors of images, by location or pooled: uint8 (M, H, W, 3) -> float32 (M, r, d) on the CPU (pooled: r = 1)."""
+def compute(
+    network: Network,
+    images: npt.NDArray[np.uint8],
+    rows: npt.NDArray[np.int64] | None = None,
+    *,
+    progress: bool = True,
+    pooling: PoolingKind = "dense",
+) -> Tensor:
+    """Feature vectors of images, by location or pooled: uint8 (N, H, W, 3) -> float32 (M, r, d) on the CPU (pooled: r = 1).
+
+    Args:
+        network: on the device to compute on.
+        images: may be a memory map, of which a batch at a time is read.
+        rows: int64 (M,), of these images, in this order; none: of all.
+        progress: show a bar.
+        pooling: gap or gmp; dense: every location.
+    """
     device = network.mean.device
     height, width = network.feature_shape[1:]
-    out = torch.empty(len(images), height * width if pooling == "dense" else 1, network.feature_shape[0])
-    count = batch_size(device, images.shape[1])
-    bar = tqdm(range(0, len(images), count), desc="features", unit="batch", disable=not progress, mininterval=5)
-    for start in bar:
-        batch = torch.from_numpy(np.array(images[start : start + count])).to(device)
+    count = len(images) if rows is None else len(rows)
+    out = torch.empty(count, height * width if pooling == "dense" else 1, network.feature_shape[0])
+    size = batch_size(device, images.shape[1])
+    for start in tqdm(range(0, count, size), desc="features", unit="batch", disable=not progress, mininterval=5):
+        part = slice(start, start + size)
+        batch = torch.from_numpy(np.array(images[part if rows is None else rows[part]])).to(device)
         out[start : start + len(batch)] = pool(network(network.normalise(batch)), pooling)
     return out
 
@@ -96,7 +112,7 @@ def extract(
         raise DataError(f"the network takes {info['image_size']} px images, the store {store.path} holds {store.image_size} px")
     rows = np.sort(np.concatenate([store.rows(part) for part in parts]))
     logger.info("features of %d images (%s)", len(rows), ", ".join(parts))
-    values = compute(network, store.images[rows], pooling=pooling)
+    values = compute(network, store.images, rows, pooling=pooling)
     if not torch.isfinite(values).all():
         raise DataError(
             f"the network {info.get('name')} gives features that are not finite; train it again with a lower learning rate"

@@ -134,13 +134,11 @@ def tidy(last: Path) -> None:
     out = last.parent
     _clear_scratch(out)
     state = state_path(out)
-    if left := [path for path in (state, _lock_path(out)) if path.exists()]:
-        with only_one(out):
+    if state.exists() or _lock_path(out).exists():
+        with only_one(out):  # which takes the lock's file away itself
             times = [path.stat().st_mtime_ns for path in (state, *state.glob("*")) if path.exists()]
-            if max(times, default=0) > last.stat().st_mtime_ns:
-                return
-            for path in left:
-                _remove(path)
+            if times and max(times) <= last.stat().st_mtime_ns:
+                _remove(state)
 
 
 def file_hash(path: Path) -> str:

@@ -170,10 +170,13 @@ class Plan:
 
     def feature_parts(self, job: NetworkJob) -> tuple[str, ...]:
         """What a network's features are computed of: the evaluated part, and `trained` where a method learns from those."""
-        if not any(evaluation.network == job for evaluation in self.evaluations):
-            return ()
-        learns = any(made.network == job and made.settings.learns_from_trained for made in self.adaptations)
-        return (self.config.evaluation.part, *(("trained",) if learns else ()))
+        evaluated = (self.config.evaluation.part,) if any(one.network == job for one in self.evaluations) else ()
+        learnt = (part for made in self.adaptations if made.network == job for part in self.learnt_parts(made))
+        return tuple(dict.fromkeys((*evaluated, *learnt)))
+
+    def learnt_parts(self, job: AdaptationJob) -> tuple[str, ...]:
+        """What an extension of the classifier takes of its network's features: parts of `feature_parts`."""
+        return (self.config.evaluation.part, *(("trained",) if job.settings.learns_from_trained else ()))
 
     # --- look-ups by wildcard -------------------------------------------------------------------------------------
 

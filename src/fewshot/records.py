@@ -80,7 +80,7 @@ def adaptation_record(plan: Plan, job: AdaptationJob) -> Record:
 def evaluation_records(plan: Plan, job: EvaluationJob) -> Iterator[Record]:
     """One record for each evaluated setting: mean accuracy and 95 % interval of each population, in percent."""
     from fewshot import accuracies
-    from fewshot.accuracies import interval
+    from fewshot.intervals import interval
 
     folder = plan.evaluation_dir(job)
     told = read_record(folder / "settings.json", [f"{setting.key}.parquet" for setting in job.settings])

@@ -103,11 +103,11 @@ def extend(plan: Plan, job: AdaptationJob, *, threads: int | None = None) -> Non
     device = select_device(plan.config.device, threads)
     store = open_store(plan.store_dir)
     network, info = load_network(plan.network_dir(job.network), device, store.data_hash)
-    parts = plan.feature_parts(job.network)
-    table, *trained = (features.load(plan.features_dir(job.network, part), info["sha256"]) for part in parts)
+    parts = plan.learnt_parts(job)
+    table, *learnt = (features.load(plan.features_dir(job.network, part), info["sha256"]) for part in parts)
     tasks = episodes.load(plan.episodes_path(job.episodes), store)
     with only_one(plan.adapted_dir(job)):
-        extension.extend(network, info["sha256"], store, (table, *trained), tasks, job, plan.adapted_dir(job))
+        extension.extend(network, info["sha256"], store, table, tasks, job, plan.adapted_dir(job), *learnt)
 
 
 def evaluate(plan: Plan, job: EvaluationJob, *, threads: int | None = None) -> None:

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from fewshot import nearest_prototype, predictions, provenance
-from fewshot.accuracies import interval, save
+from fewshot.accuracies import save
 from fewshot.adaptation import load_adapted
 from fewshot.config import content_hash
 from fewshot.data.store import Store
@@ -21,6 +21,7 @@ from fewshot.errors import DataError
 from fewshot.evaluation import Accuracies, Evaluator, class_weights
 from fewshot.features import Features
 from fewshot.files import read_record, replacing_folder, write_record
+from fewshot.intervals import interval
 from fewshot.models.network import Network
 from fewshot.plan import AS_TRAINED, EvaluatedSetting, EvaluationJob, Plan
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from fewshot import nearest_prototype
-from fewshot.accuracies import interval
 from fewshot.config import ValidationSettings
 from fewshot.data.store import Store, require_images
 from fewshot.episodes import Episodes, draw_tasks
 from fewshot.evaluation import Evaluator
 from fewshot.features import Features, compute
+from fewshot.intervals import interval
 from fewshot.models.heads import PoolingKind
 from fewshot.models.network import Network
 

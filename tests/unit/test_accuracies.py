@@ -90,10 +90,3 @@ def test_no_flipped_bit_ends_the_process(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     taken, tried = map(int, done.stdout.split())
     assert 0 < taken < tried
-
-
-def test_interval_is_the_papers_formula():
-    mean, half = accuracies.interval(np.array([60.0, 70.0, 80.0, 90.0]))
-    assert mean == 75.0
-    assert half == pytest.approx(1.96 * np.sqrt((225 + 25 + 25 + 225) / 3) / 2)
-    assert accuracies.interval(np.array([50.0])) == (50.0, 0.0)

@@ -61,6 +61,9 @@ BAD = [
     ("datset", 1, r"^config: datset: unknown key; dataset is meant\? config/README\.md lists the known ones$"),
     ("dataset.quiz", 1, r"^config: dataset\.quiz: unknown key; config/README\.md lists the known ones$"),
     ("stage1.networks.gap.training", {"iteratons": 3}, r"stage1\.networks\.gap\.training\.iteratons: unknown key"),
+    ("dataset", {"name": "folder", "folder": "x", "sharez": 1}, r"^config: dataset\.sharez: unknown key"),
+    ("title", 2**100, r"^config: title: should be a valid string, not a number of 101 bits$"),
+    ("run", 2**100, r"^config: run: should be a valid string, not a number of 101 bits$"),
     ("stage1.training.learning_rate", 1, r"^config: stage1\.training\.learning_rate: unknown key; [^;]*$"),
     ("stage1.training.iterations", "many", r"^config: stage1\.training\.iterations: should be a valid integer, not 'many'$"),
     (

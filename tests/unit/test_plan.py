@@ -82,6 +82,23 @@ def test_look_ups_find_what_they_name(tiny_plan):
         assert tiny_plan.adaptation(adaptation.network, adaptation.key, adaptation.episodes.key) is adaptation
 
 
+def test_only_a_method_that_learns_from_trained_images_takes_their_features(tiny_config):
+    """And what another method takes does not change when such a one stands beside it."""
+    config = tiny_config.as_dict()
+    config["stage2"] = {"imprinted": {"method": "imprinting"}, "mapped": {"method": "activation_to_parameter"}}
+    config["evaluation"]["tests"] = [{"networks": ["c128f-gap"], "adaptation": "imprinted"}]
+    alone = Plan(parse(config))
+    config["evaluation"]["tests"].append({"networks": ["c128f-gap"], "adaptation": "mapped"})
+    both = Plan(parse(config))
+    assert [alone.learnt_parts(job) for job in alone.adaptations] == [("test",)] * len(alone.adaptations)
+    assert {(job.name, both.learnt_parts(job)) for job in both.adaptations} == {
+        ("imprinted", ("test",)),
+        ("mapped", ("test", "trained")),
+    }
+    assert alone.feature_parts(alone.networks[0]) == ("test",)
+    assert both.feature_parts(both.networks[0]) == ("test", "trained")
+
+
 def test_the_identity_of_a_row_changes_with_what_determines_it(tiny_plan):
     first, second = tiny_plan.evaluations[1:]
     assert tiny_plan.identity(first, first.settings[1]) != tiny_plan.identity(second, second.settings[0])

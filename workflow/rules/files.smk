@@ -104,9 +104,9 @@ def feature_files(wildcards):
 
 @unless_taken
 def learnt_feature_files(wildcards):
-    """Features of every part that the network has, those of the images trained on included."""
-    job = network_job(wildcards)
-    return [file for part in PLAN.feature_parts(job) for file in files(PLAN.features_dir(job, part), FEATURES)]
+    """The features that an extension of the classifier takes."""
+    job = adaptation_job(wildcards)
+    return [file for part in PLAN.learnt_parts(job) for file in files(PLAN.features_dir(job.network, part), FEATURES)]
 
 
 @unless_taken

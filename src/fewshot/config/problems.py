@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -19,6 +20,9 @@ PATTERNS = {
     NAME: "is to be of small letters, digits, - and _",
     POOLINGS: "is to be support/query: gap or gmp, a stroke, then gap, gmp or dense; or flatten/flatten",
 }
+
+KINDS = ("name", "kind", "method")
+"""Keys whose values tell one kind of settings from another."""
 
 Location = tuple[str | int, ...]
 
@@ -54,7 +58,8 @@ def _written(place: Location, data: Mapping[str, Any]) -> Iterator[str | int]:
     value: Any = data
     for number, part in enumerate(place):
         inner = _at(value, (part,))
-        if inner is None and isinstance(value, Mapping) and part not in value and number + 1 < len(place):
+        is_kind = isinstance(value, Mapping) and (part not in value or part in (value.get(key) for key in KINDS))
+        if is_kind and number + 1 < len(place):
             continue  # the kind of a data set, a backbone, ...: not a key of the file
         value = inner
         yield part
@@ -78,10 +83,18 @@ def _words(problem: Mapping[str, Any]) -> str:
     if kind == "union_tag_invalid":
         return f"there is no {context['tag']!r}; known are {context['expected_tags']}"
     if kind == "string_pattern_mismatch" and context["pattern"] in PATTERNS:
-        return f"{value!r} {PATTERNS[context['pattern']]}"
+        return f"{_short(value)} {PATTERNS[context['pattern']]}"
     words = str(problem["msg"]).removeprefix("Value error, ").split(", unable to parse")[0].replace("a valid tuple", "a list")
-    scalar = value is None or isinstance(value, str | int | float)
-    return words.replace("Input should", "should") + (f", not {value!r}" if scalar and words.startswith("Input should") else "")
+    if words.startswith("Input should") and (value is None or isinstance(value, str | int | float)):
+        words += f", not {_short(value)}"
+    return words.replace("Input should", "should")
+
+
+def _short(value: object) -> str:
+    """A value in a few characters; Python refuses to write down a number of thousands of digits."""
+    if isinstance(value, int) and value.bit_length() > 64:
+        return f"a number of {value.bit_length():,} bits"
+    return reprlib.repr(value)
 
 
 def _meant(key: str) -> str:

@@ -26,8 +26,7 @@ from tqdm import tqdm
 from fewshot.config import ActivationMappingSettings
 from fewshot.data.augment import augment
 from fewshot.errors import FewshotError
-from fewshot.features import batch_size
-from fewshot.methods.base import Curve, Extend, Ground, Rows, Task, decide
+from fewshot.methods.base import DRAWN_AT_ONCE, Curve, Extend, Ground, Rows, Task, decide
 from fewshot.models.heads import PoolingKind, pool, pool_locations
 from fewshot.optimization import generator
 from fewshot.training import training_images
@@ -169,9 +168,8 @@ class _Mapped:
         """Activations (n, d) of store rows: means over so many augmented views of each image, as stage 1 saw it."""
         network, found = self.ground.network, []
         augmentation = network.settings.training.augmentation
-        count = batch_size(self.device, self.ground.store.image_size)
-        for start in tqdm(range(0, len(rows), count), desc="activations", unit="batch", mininterval=5):
-            images = torch.from_numpy(np.array(self.ground.store.images[rows[start : start + count]])).to(self.device)
+        for start in tqdm(range(0, len(rows), DRAWN_AT_ONCE), desc="activations", unit="batch", mininterval=5):
+            images = torch.from_numpy(np.array(self.ground.store.images[rows[start : start + DRAWN_AT_ONCE]])).to(self.device)
             order, random = torch.arange(len(images), device=self.device), generator(self.ground.seed, 9, start)
             seen = [augment(images, order, augmentation, random) for _ in range(views)]
             pooled = [pool(network(network.normalise(one)).float(), self.pooling)[:, 0] for one in seen]

@@ -21,9 +21,8 @@ from torch.nn import functional as F
 
 from fewshot.config import ImprintingSettings
 from fewshot.data.augment import augment
-from fewshot.features import batch_size
 from fewshot.finetuning import Finetuning
-from fewshot.methods.base import Curve, Extend, Ground, Task, decide
+from fewshot.methods.base import DRAWN_AT_ONCE, Curve, Extend, Ground, Task, decide
 from fewshot.models.heads import CosineClassifier, NoClassifier, pool, pool_locations
 from fewshot.optimization import generator
 
@@ -129,9 +128,9 @@ class _Imprinting:
         """Embeddings (n, D) of augmented views, augmented as in the training of the base classes."""
         network, found = self.ground.network, []
         settings = network.settings.training.augmentation
-        count = batch_size(network.mean.device, self.ground.store.image_size)
-        for start in range(0, len(rows), count):
-            images = torch.from_numpy(np.array(self.ground.store.images[rows[start : start + count]])).to(network.mean.device)
+        for start in range(0, len(rows), DRAWN_AT_ONCE):
+            part = self.ground.store.images[rows[start : start + DRAWN_AT_ONCE]]
+            images = torch.from_numpy(np.array(part)).to(network.mean.device)
             batch = augment(images, torch.arange(len(images)).to(images.device), settings, generator)
             found.append(pool(network(network.normalise(batch)), self.pooling)[:, 0])
         return torch.cat(found)

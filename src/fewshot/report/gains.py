@@ -92,7 +92,7 @@ def _comparisons(index: _Index) -> Iterator[tuple[str, Group, Group]]:
 
 
 def _leak_alone(plain: NetworkSettings, leaky: NetworkSettings) -> bool:
-    """Whether two networks trained on tasks differ in the leak of the squared Euclidean distance and nothing else of note."""
+    """Whether two networks trained on tasks differ in the leak of the squared Euclidean distance and nothing else."""
     first, second = plain.training.objective, leaky.training.objective
     if not (isinstance(first, EpisodicSettings) and isinstance(second, EpisodicSettings)):
         return False
@@ -100,7 +100,8 @@ def _leak_alone(plain: NetworkSettings, leaky: NetworkSettings) -> bool:
         isinstance(first.distance, SquaredEuclideanSettings) and isinstance(second.distance, LeakySquaredEuclideanSettings)
     ):
         return False
-    return plain.backbone == leaky.backbone and first.model_copy(update={"distance": second.distance}) == second
+    same = plain.training.model_copy(update={"objective": first.model_copy(update={"distance": second.distance})})
+    return plain.model_copy(update={"training": same}) == leaky
 
 
 def _gain(before: Group, after: Group) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fewshot.accuracies import interval
+from fewshot.intervals import interval
 
 Floats = npt.NDArray[np.float64]
 

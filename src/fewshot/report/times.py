@@ -63,7 +63,8 @@ def job_times(plan: Plan) -> Iterator[JobTime]:
         name = f"{network.name}, seed {network.seed}"
         where: tuple[str, ...] = (plan.store, network.key, f"seed{network.seed}")
         yield _measured(plan, "train", name, *where, record=plan.network_dir(network) / "model.json")
-        yield _measured(plan, "extract", name, *where, plan.config.evaluation.part)
+        for part in plan.feature_parts(network):
+            yield _measured(plan, "extract", name if part != "trained" else f"{name}, images trained on", *where, part)
     for job in plan.adaptations:
         name = f"{job.network.name} ({job.name}), {job.episodes.shot}-shot, {job.tasks:,} tasks, seed {job.network.seed}"
         where = (plan.store, job.network.key, f"seed{job.network.seed}", job.key, f"{job.episodes.key}-first{job.tasks}")

@@ -19,6 +19,8 @@ from fewshot.methods.activation_to_parameter import ActivationMapping, ClassActi
 from fewshot.methods.base import Ground, Task
 from fewshot.optimization import generator
 from fewshot.plan import Plan
+from fewshot.report.graph import counts
+from fewshot.report.times import job_times
 
 SETTINGS = ActivationMappingSettings(method="activation_to_parameter", iterations=300)
 CONFIG = {
@@ -203,6 +205,13 @@ def _base_means(ground, store):
         images = torch.from_numpy(np.array(store.images[rows]))
         maps = ground.network(ground.network.normalise(images)).mean((2, 3)).numpy()
     return [maps[store.labels[rows] == label].mean(0) for label in range(store.num_base)]
+
+
+def test_the_report_tells_the_time_of_every_extraction(run):
+    plan, _ = run
+    told = [time.what for time in job_times(plan) if time.job == "extract"]
+    assert len(told) == counts(plan)["extract"] == 2 * len(plan.networks)
+    assert sum("images trained on" in what for what in told) == len(plan.networks)
 
 
 def test_a_network_of_all_training_classes_maps_all_of_them(run):
