@@ -323,3 +323,10 @@ def test_a_network_trained_on_tasks_teaches_nobody():
     data["stage1"]["networks"] = {"tasks": TASKS, **data["stage1"]["networks"]}
     with pytest.raises(ConfigError, match="'tasks' was trained on tasks and has no class probabilities"):
         parse(data)
+
+
+def test_a_mapping_that_merges_itself_is_named(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("a: &a\n  <<: *a\n  x: 1\n")
+    with pytest.raises(ConfigError, match=r"run\.yaml: not valid YAML: a mapping merges \(<<\) itself"):
+        load(path)

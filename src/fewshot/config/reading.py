@@ -103,7 +103,14 @@ class _Loader(yaml.SafeLoader):
 
     merged = 0
 
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self._within: list[yaml.MappingNode] = []
+
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        if any(node is one for one in self._within):
+            raise yaml.YAMLError("a mapping merges (<<) itself")
+        self._within.append(node)
         for key, value in node.value:
             if key.tag != "tag:yaml.org,2002:merge":
                 continue
@@ -114,6 +121,7 @@ class _Loader(yaml.SafeLoader):
                 if self.merged > MOST_VALUES:
                     raise yaml.YAMLError(f"its merge keys copy more than {MOST_VALUES:,} values")
         super().flatten_mapping(node)
+        self._within.pop()
 
 
 def _count(data: object, path: Path) -> None:
