@@ -54,7 +54,7 @@ class State:
         progress: Progress,
         best: dict[str, Tensor],
     ) -> None:
-        """Write the state of a finished iteration; `best`: the state to be kept so far, as of `copy_state`, which see."""
+        """Write the state of a finished iteration; `best`: the state to be kept so far, as of it; see `copy_state`."""
         state = {
             "identity": self.identity, "network": network.state_dict(), "objective": objective.state_dict(),
             "optimizer": optimizer.state_dict(), "best": best, "progress": json.dumps(vars(progress)),

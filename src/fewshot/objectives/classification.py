@@ -45,7 +45,7 @@ class Classification(Objective):
     def forward(
         self, network: Network, feature_map: FeatureMap, images: Tensor, labels: Tensor, iteration: int
     ) -> tuple[Tensor, Tensor]:
-        """See Objective.forward."""
+        """See `Objective.forward`."""
         smoothing, rotation, distillation = self.settings.label_smoothing, self.settings.rotation, self.settings.distillation
         turns = None
         if rotation is not None:

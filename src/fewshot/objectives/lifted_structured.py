@@ -46,7 +46,7 @@ class LiftedStructured(Objective):
     def forward(
         self, network: Network, feature_map: FeatureMap, images: Tensor, labels: Tensor, iteration: int
     ) -> tuple[Tensor, Tensor]:
-        """See Objective.forward; an image counts as right when its nearest neighbour in the batch is of its class."""
+        """See `Objective.forward`; an image counts as right when its nearest neighbour in the batch is of its class."""
         embeddings = pool(feature_map(images).float(), network.settings.classifier.pooling)[:, 0]
         if self.settings.normalise:
             embeddings = F.normalize(embeddings, dim=1)

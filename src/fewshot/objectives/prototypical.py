@@ -33,7 +33,7 @@ class Prototypical(Objective):
     def forward(
         self, network: Network, feature_map: FeatureMap, images: Tensor, labels: Tensor, iteration: int
     ) -> tuple[Tensor, Tensor]:
-        """See Objective.forward; what is right or wrong are the queries."""
+        """See `Objective.forward`; what is right or wrong are the queries."""
         way, shot = self.settings.way, self.settings.shot
         features = pool(feature_map(images).float(), network.settings.classifier.pooling)
         tasks = features.view(way, shot + self.settings.queries, -1)

@@ -29,7 +29,7 @@ class Paired:
 
 
 def mean_interval(accuracies: Floats) -> tuple[float, float]:
-    """Mean over tasks and half its 95 % interval, 1.96 s / sqrt(tasks) with the sample standard deviation s.
+    """Mean over tasks (T,) and half its 95 % interval, 1.96 s / sqrt(tasks) with the sample standard deviation s.
 
     The interval is NaN for a single task, which tells nothing of the spread.
     """
@@ -38,7 +38,7 @@ def mean_interval(accuracies: Floats) -> tuple[float, float]:
 
 
 def paired(first: Floats, second: Floats) -> Paired:
-    """`second` less `first` over their common tasks, the first n of both (task by task, sample standard deviation)."""
+    """`second` (S,) less `first` (F,) over their common tasks, the first min(F, S) of both (sample standard deviation)."""
     count = min(len(first), len(second))
     return Paired(*mean_interval(second[:count] - first[:count]), count)
 

@@ -88,7 +88,7 @@ VOCABULARY = _vocabulary()
 
 
 def figure(seed: int, label: int) -> list[tuple[int, Points, float, float]]:
-    """The parts of a class: (number in the vocabulary, centre, size, angle), in half image sides and radians."""
+    """The parts of a class: (number in the vocabulary, centre (2,), size, angle), in half image sides and radians."""
     rng = np.random.default_rng([seed, 1, label])
     number = int(rng.integers(4, 7))
     kinds = rng.choice(len(VOCABULARY), size=number, replace=False)
