@@ -26,6 +26,7 @@ from tqdm import tqdm
 from fewshot.config import ActivationMappingSettings
 from fewshot.data.augment import augment
 from fewshot.errors import FewshotError
+from fewshot.features import batch_size
 from fewshot.methods.base import DRAWN_AT_ONCE, Curve, Extend, Ground, Rows, Task, decide
 from fewshot.models.heads import PoolingKind, pool, pool_locations
 from fewshot.optimization import generator
@@ -172,6 +173,7 @@ class _Mapped:
             images = torch.from_numpy(np.array(self.ground.store.images[rows[start : start + DRAWN_AT_ONCE]])).to(self.device)
             order, random = torch.arange(len(images), device=self.device), generator(self.ground.seed, 9, start)
             seen = [augment(images, order, augmentation, random) for _ in range(views)]
-            pooled = [pool(network(network.normalise(one)).float(), self.pooling)[:, 0] for one in seen]
-            found.append(torch.stack(pooled).mean(0))
+            for few in zip(*(torch.split(one, batch_size(self.device, one.shape[1])) for one in seen), strict=True):
+                pooled = [pool(network(network.normalise(one)).float(), self.pooling)[:, 0] for one in few]
+                found.append(torch.stack(pooled).mean(0))
         return torch.cat(found)

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from fewshot.config import ImprintingSettings
 from fewshot.data.augment import augment
+from fewshot.features import batch_size
 from fewshot.finetuning import Finetuning
 from fewshot.methods.base import DRAWN_AT_ONCE, Curve, Extend, Ground, Task, decide
 from fewshot.models.heads import CosineClassifier, NoClassifier, pool, pool_locations
@@ -132,7 +133,8 @@ class _Imprinting:
             part = self.ground.store.images[rows[start : start + DRAWN_AT_ONCE]]
             images = torch.from_numpy(np.array(part)).to(network.mean.device)
             batch = augment(images, torch.arange(len(images)).to(images.device), settings, generator)
-            found.append(pool(network(network.normalise(batch)), self.pooling)[:, 0])
+            for few in torch.split(batch, batch_size(batch.device, batch.shape[1])):
+                found.append(pool(network(network.normalise(few)), self.pooling)[:, 0])
         return torch.cat(found)
 
     @torch.no_grad()
