@@ -20,7 +20,7 @@ from fewshot.episodes import load as load_episodes
 from fewshot.errors import DataError
 from fewshot.evaluation import Accuracies, Evaluator, class_weights
 from fewshot.features import Features
-from fewshot.files import read_record, replacing_folder, write_record
+from fewshot.files import file_hash, read_record, replacing_folder, write_record
 from fewshot.intervals import interval
 from fewshot.models.network import Network
 from fewshot.plan import AS_TRAINED, EvaluatedSetting, EvaluationJob, Plan
@@ -64,7 +64,7 @@ def evaluate(plan: Plan, job: EvaluationJob, store: Store, network: Network, inf
                 "network_key": job.network.key, "seed": job.network.seed, "adaptation": job.adaptation,
                 "way": episodes.support.shape[1], "queries": plan.config.evaluation.queries,
                 "part": plan.config.evaluation.part, "episodes": hashes, "data_hash": store.data_hash,
-                "model_sha256": info["sha256"], "device": provenance.device_words(device),
+                "model_sha256": info["sha256"], "adapted": _adapted(plan, job), "device": provenance.device_words(device),
                 "git_revision": provenance.git_revision(), "versions": provenance.versions(), "settings": records,
             },
             [f"{setting.key}.parquet" for setting in job.settings],
@@ -108,8 +108,15 @@ def _record(
     return {"key": setting.key, **asdict(setting), "scale": scale, "run_key": run_key, "identity": identity}
 
 
+def _adapted(plan: Plan, job: EvaluationJob) -> list[str]:
+    """Hashes of the records of what stage 2 made for a job, as far as it is here; results carried home come without."""
+    made = (one for one in plan.adaptations if (one.network, one.name) == (job.network, job.adaptation))
+    records = [plan.adapted_dir(one) / "adapt.json" for one in made]
+    return [file_hash(path) for path in records if path.exists()]
+
+
 def is_current(plan: Plan, job: EvaluationJob) -> bool:
-    """Whether a job's folder holds the results of these very settings on the network that is there now."""
+    """Whether a job's folder holds the results of these very settings on the network and the adaptation that are there now."""
     folder = plan.evaluation_dir(job)
     try:
         record = read_record(folder / "settings.json", [f"{setting.key}.parquet" for setting in job.settings])
@@ -120,5 +127,6 @@ def is_current(plan: Plan, job: EvaluationJob) -> bool:
     return (
         record.get("model_sha256") == model.get("sha256")
         and record.get("data_hash") == model.get("data_hash")
+        and set(_adapted(plan, job)) <= set(record.get("adapted", []))
         and [setting.get("identity") for setting in record.get("settings", [])] == wanted
     )

@@ -47,6 +47,19 @@ def test_results_are_current_only_for_their_settings_network_and_data(run, edit_
     assert is_current(run, job)
 
 
+def test_results_on_an_adaptation_that_was_made_anew_are_not_current(run, edit_record):
+    job = next(job for job in run.evaluations if job.adaptation == "implants")
+    assert is_current(run, job)
+    path = run.adapted_dir(next(one for one in run.adaptations if one.network == job.network)) / "adapt.json"
+    text = path.read_text()
+    edit_record(path, seconds=0.125)
+    assert not is_current(run, job)
+    path.unlink()  # as where results were carried home
+    assert is_current(run, job)
+    path.write_text(text)
+    assert is_current(run, job)
+
+
 def test_the_scale_at_testing_is_the_networks_and_recorded(run):
     network = run.network("resnet12-dense", 0)
     for name in (AS_TRAINED, "implants"):
