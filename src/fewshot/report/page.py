@@ -109,7 +109,7 @@ def _facts(plan: Plan, store: Store, networks: Sequence[NetworkRecord]) -> list[
         ("Networks", f"{len(names)}, seed{'s' if len(config.seeds) > 1 else ''} {seeds}"),
         ("Tasks", f"up to {evaluation.tasks:,} a setting, of {part} classes"),
         ("A task", f"{way}, {_listed(evaluation.shots)} shots, {queries}"),
-        ("Work", duration(seconds)),
+        ("Work, all jobs", duration(seconds)),
         ("On", "; ".join(_each(network.info.get("device") for network in networks))),
     ]
 
