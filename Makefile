@@ -29,6 +29,7 @@ run: $(STAMP) ## the demonstration, up to its report (another run: CONFIG=config
 provenance: $(STAMP) ## Snakemake's own report of a finished run: the code, settings and software of every rule
 	snakemake --configfile $(CONFIG) --report results/$(RUN)/provenance.html $(SNAKEMAKE_ARGS)
 
+# Without reordering the integration tests start before the unit tests; else files of few but long tests come last, and alone.
 test: $(STAMP) ## every check: format, lint, types, unit, workflow and integration tests
 	ruff check
 	ruff format --check

@@ -97,8 +97,8 @@ def _processor() -> str:
 
 def pretrained_hash(settings: NetworkSettings) -> str | None:
     """SHA-256 of the file of weights that a network starts from; None where it names none that is there."""
-    weights = Path(getattr(settings.backbone, "weights", "none"))
-    return file_hash(weights) if weights.is_file() else None
+    weights = settings.backbone.weights_file
+    return file_hash(weights) if weights is not None and weights.is_file() else None
 
 
 # --- hash of sources --------------------------------------------------------------------------------------------------

@@ -109,7 +109,7 @@ def _record(
 
 
 def _adapted(plan: Plan, job: EvaluationJob) -> list[str]:
-    """Hashes of the records of what stage 2 made for a job, as far as it is here; results carried home come without."""
+    """Hashes of the records of what stage 2 made for a job, as far as they are here."""
     made = (one for one in plan.adaptations if (one.network, one.name) == (job.network, job.adaptation))
     records = [plan.adapted_dir(one) / "adapt.json" for one in made]
     return [file_hash(path) for path in records if path.exists()]

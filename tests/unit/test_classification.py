@@ -220,11 +220,22 @@ def test_the_archive_of_a_network_is_a_model(dense, task, tmp_path):
         classify(tmp_path / "no.tar.gz", *task[:2])
 
 
+def _one_level_down(root):
+    """`--support` then names the folder above that of the classes."""
+    (root / "support").rename(root / "classes")
+    (root / "support" / "new").mkdir(parents=True)
+    (root / "classes").rename(root / "support" / "known")
+
+
 @pytest.mark.parametrize(
     ("change", "line"),
     [
         (lambda root: (root / "support").rename(root / "moved"), r"support: no such folder; it must hold a sub-folder"),
         (lambda root: [p.unlink() for p in (root / "support/class1").iterdir()], r"class1: no files in this folder"),
+        (
+            _one_level_down,
+            r"support/known/class0: a folder inside a class folder; name the folder that holds the classes",
+        ),
         (
             lambda root: [p.write_text("no image") for p in (root / "support/class1").iterdir()],
             r"class1: no image in this class folder; add one or remove the folder",

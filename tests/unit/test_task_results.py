@@ -54,7 +54,7 @@ def test_results_on_an_adaptation_that_was_made_anew_are_not_current(run, edit_r
     text = path.read_text()
     edit_record(path, seconds=0.125)
     assert not is_current(run, job)
-    path.unlink()  # as where results were carried home
+    path.unlink()  # taken away: that says nothing against the results
     assert is_current(run, job)
     path.write_text(text)
     assert is_current(run, job)

@@ -61,10 +61,9 @@ def teacher_files(wildcards):
 def weights_file(wildcards):
     """The file of pretrained weights, if the network starts from one; a missing one is treated as in `raw_files`."""
     job = network_job(wildcards)
-    weights = getattr(job.settings.backbone, "weights", "none")
-    named = weights not in ("none", "imagenet")
+    weights = job.settings.backbone.weights_file
     made = (PLAN.network_dir(job) / "model.json").exists()
-    return [ancient(weights)] if named and (made or Path(weights).exists()) else []
+    return [ancient(str(weights))] if weights is not None and (made or weights.exists()) else []
 
 
 def unless_taken(function):

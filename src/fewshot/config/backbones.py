@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -25,6 +26,12 @@ class _Backbone(Settings):
     def module(self) -> str:
         """Full name of the family's module."""
         return f"fewshot.models.backbones.{self.family}"
+
+    @property
+    def weights_file(self) -> Path | None:
+        """The file of weights that it starts from, if its settings name one."""
+        weights = getattr(self, "weights", "none")
+        return None if weights in ("none", "imagenet") else Path(weights)
 
     @property
     def shape(self) -> str:

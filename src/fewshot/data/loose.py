@@ -22,13 +22,19 @@ def class_folders(folder: Path) -> list[Path]:
     """The sub-folders, by name.
 
     Raises:
-        DataError: there is no such folder, or fewer than two in it.
+        DataError: there is no such folder, fewer than two in it, or a folder inside one of these.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; it must hold a sub-folder of images for each class")
     found = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if len(found) < 2:
         raise DataError(f"{folder}: {len(found)} sub-folders; it must hold one for each class, two at least")
+    for one in found:
+        inner = next((path for path in sorted(one.iterdir()) if path.is_dir() and not path.name.startswith(".")), None)
+        if inner is not None:
+            raise DataError(
+                f"{inner}: a folder inside a class folder; name the folder that holds the classes, or move its images up"
+            )
     return found
 
 

@@ -16,6 +16,7 @@ from fewshot.features import Features
 from fewshot.models.network import Network
 
 Rows = npt.NDArray[np.int64]
+
 DRAWN_AT_ONCE = 256
 """Images of a batch where a method augments: draws go by batches, so their size may not go by the device;
 through the network they go in smaller ones."""

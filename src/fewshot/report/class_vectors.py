@@ -66,7 +66,7 @@ def mean_activations(network: Network, store: Store, images_per_class: int) -> F
     means = []
     for label in range(len(names)):
         chosen = rows[labels == label][:images_per_class]
-        values = features.compute(network, store.images[chosen], progress=False, pooling=settings.classifier.pooling)
+        values = features.compute(network, store.images, chosen, progress=False, pooling=settings.classifier.pooling)
         means.append(values.mean((0, 1)))
     return torch.stack(means).numpy()
 

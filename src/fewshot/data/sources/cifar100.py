@@ -17,9 +17,10 @@ import numpy.typing as npt
 from fewshot.config import CifarFsSettings, Fc100Settings
 from fewshot.data.archives import MEBIBYTE, Archive, Known, find, members, refuse_unknown
 from fewshot.data.pictures import decode_array
+from fewshot.data.plain_values import texts, whole_numbers
 from fewshot.data.sources.base import Item, Source
 from fewshot.data.splits import published, published_split
-from fewshot.data.unpickle import load_restricted, texts, whole_numbers
+from fewshot.data.unpickle import load_restricted
 from fewshot.errors import DataError
 
 ARCHIVE = Known(

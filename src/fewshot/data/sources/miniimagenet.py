@@ -21,9 +21,10 @@ import numpy as np
 from fewshot.config import MiniImageNetSettings
 from fewshot.data.archives import MEBIBYTE, Archive, Known, find, members, refuse_unknown
 from fewshot.data.pictures import decode_array, decode_image
+from fewshot.data.plain_values import whole_numbers
 from fewshot.data.sources.base import Item, Source
 from fewshot.data.splits import published
-from fewshot.data.unpickle import load_restricted, whole_numbers
+from fewshot.data.unpickle import load_restricted
 from fewshot.errors import DataError
 
 ARCHIVE = Known(
