@@ -1,7 +1,7 @@
 # Two commands from a bare clone: `make run` and `make test`. `make help` lists the rest.
 
 CONFIG ?= config/config.yaml
-RUN = $(shell sed -n 's/^run: *//p' $(CONFIG))
+RUN = $(shell sed -n 's/^run: *//p' $(CONFIG) 2>/dev/null)
 # What goes to Snakemake besides, such as SNAKEMAKE_ARGS="--config device=cpu"; to pytest: PYTEST_ARGS="-k config".
 SNAKEMAKE_ARGS ?=
 PYTEST_ARGS ?=
@@ -21,7 +21,9 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
+# Snakemake itself shows a name that is no file as a traceback.
 run: $(STAMP) ## the demonstration, up to its report (another run: CONFIG=config/runs/fc100.yaml)
+	@[ -f '$(CONFIG)' ] || { echo "error: $(CONFIG): no such run file; config/runs/ holds the known runs" >&2; exit 1; }
 	snakemake --cores all --configfile $(CONFIG) $(SNAKEMAKE_ARGS)
 	@printf '\nReport   results/$(RUN)/report.html\nTables   results/$(RUN)/summary.csv, results/$(RUN)/tables/\n'
 	@printf 'Figures  results/$(RUN)/figures/\nMLflow   $(BIN)/mlflow ui   then open http://127.0.0.1:5000\n'

@@ -25,6 +25,10 @@ localrules:
     init_tracking,
 
 
+onstart:
+    require_archives()
+
+
 rule all:
     default_target: True
     input:

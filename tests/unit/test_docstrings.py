@@ -76,3 +76,25 @@ def test_public_functions_of_arrays_give_their_shapes(path):
         if any(kinds.search(kind) for kind in types) and not SHAPE.search(words):
             missing.append(name)
     assert missing == []
+
+
+UNITS = {
+    r"(image_)?size|side": r"pixel|location",
+    r"\w*seconds|timeout": r"[Ss]econd",
+    r"\w*bytes|memory": r"[Bb]yte",
+    r"(mean_)?share|strength|label_smoothing": r"0 (to|and|\.\.) 1|[Ss]hare|[Pp]robability",
+    r"dpi": r"an inch",
+}
+"""Numbers that mean nothing without a unit, by name, and what says it."""
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(SOURCE).as_posix())
+def test_public_functions_give_the_units_of_lengths_times_and_shares(path):
+    missing = []
+    for name, node, words in public(ast.parse(path.read_text()).body):
+        for one in node.args.args + node.args.kwonlyargs:
+            numeric = one.annotation and re.search(r"\b(int|float)\b", ast.unparse(one.annotation))
+            for argument, unit in UNITS.items():
+                if numeric and re.fullmatch(argument, one.arg) and not re.search(unit, words):
+                    missing.append(f"{name}({one.arg})")
+    assert missing == []

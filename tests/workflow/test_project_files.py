@@ -29,6 +29,15 @@ def test_configs_agree_with_schema_and_settings(path):
     assert path.stem in (load(path).run, "config")
 
 
+def test_make_run_says_in_one_line_that_there_is_no_such_run_file():
+    command = ["make", "--old-file", ".venv/.installed", "run", "CONFIG=config/runs/fc1000.yaml"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    first, last = done.stderr.splitlines()
+    assert first == "error: config/runs/fc1000.yaml: no such run file; config/runs/ holds the known runs"
+    assert last.startswith("make")  # make[1] in `make test`
+    assert not done.stdout
+
+
 def test_every_line_of_the_default_config_stands_under_a_comment():
     """Every block of keys is explained: no key without a comment above it or above its neighbours, up to a blank line."""
     blocks = (ROOT / "config" / "config.yaml").read_text().split("\n\n")

@@ -95,6 +95,19 @@ def test_a_changed_folder_makes_the_store_again_and_a_missing_one_does_not(snake
     assert planned() == 0
 
 
+def test_a_missing_archive_is_said_before_any_job_starts(snakemake, root, tmp_path):
+    run = ("--cores", "1", "--configfile", str(root / "config" / "runs" / "fc100_cpu.yaml"))
+    missing = f"dataset={{raw: {tmp_path}}}"
+    done = snakemake(*run, "--config", missing)
+    said = (done.stdout + done.stderr).splitlines()
+    assert done.returncode != 0
+    named = [number for number, line in enumerate(said) if "archive missing; get CIFAR-100, python version" in line]
+    assert len(named) == 1, said
+    assert said[named[0]].startswith(f"{tmp_path}/cifar-100-python.tar.gz: ")
+    assert not [line for line in said if re.search(r"^(rule|localrule) |Traceback|Error in rule", line)]
+    assert snakemake(*run, "--dry-run", "--config", missing).returncode == 0
+
+
 def test_a_replaced_file_of_weights_trains_its_network_again_and_no_other(snakemake, tmp_path):
     torch, torchvision = pytest.importorskip("torch"), pytest.importorskip("torchvision")
     weights = tmp_path / "weights.pth"

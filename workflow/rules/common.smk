@@ -6,7 +6,8 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from fewshot import config as run_config
-from fewshot.errors import ConfigError
+from fewshot.data import sources
+from fewshot.errors import ConfigError, FewshotError
 from fewshot.plan import Plan
 from fewshot.provenance import gpus_in_sight
 
@@ -18,7 +19,7 @@ def in_one_line(function):
     def checked(*args, **kwargs):
         try:
             return function(*args, **kwargs)
-        except ConfigError as error:
+        except FewshotError as error:
             raise WorkflowError(str(error)) from None
 
     return checked
@@ -86,6 +87,16 @@ def evaluation_job(wildcards):
 def this_run(wildcards):
     PLAN.check(run=wildcards.run)
     return PLAN
+
+
+# --- before the first job ----------------------------------------------------------------------------------------------
+
+
+@in_one_line
+def require_archives():
+    """Refuse to start where the store is to be made of archives that are not there; a plan alone (`--dry-run`) wants none."""
+    if any(job.rule.name == "prepare" for job in workflow.dag.needrun_jobs()):
+        sources.require(PLAN.config.dataset)
 
 
 # --- resources ---------------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ def raw_files(wildcards):
     """The archives, or the folder, that the store is made from.
 
     Where the store is there, one that is missing is named all the same: Snakemake then takes the store as it is. Where the
-    store is not, the job is planned in any case, and says itself what is missing and where to get it.
+    store is not, the job is planned in any case, and what is missing is said when the jobs are to start.
     """
     in_one_line(PLAN.check)(store=wildcards.store)
     made = (PLAN.store_dir / "meta.json").exists()

@@ -57,7 +57,7 @@ def padded_crop(images: Tensor, rows: Tensor, offsets: Tensor, flips: Tensor, si
         rows: (B,) which images.
         offsets: int64 (2, B), rows above and columns left of the crop, negative where it begins outside; outside is zero.
         flips: bool (B,), horizontally.
-        side: of the crops; none: that of the images.
+        side: of the crops, in pixels; none: that of the images.
 
     Returns:
         uint8 (B, side, side, 3).
@@ -98,7 +98,7 @@ _GREY = (0.2989, 0.587, 0.114)  # ITU-R BT.601 luma, as torchvision's functional
 def color_jitter(images: Tensor, strength: float, generator: torch.Generator) -> Tensor:
     """Brightness, contrast and saturation, each image with factors of its own, uniform in 1 - strength .. 1 + strength.
 
-    float32 (B, H, W, 3) on the 0..255 scale -> the same.
+    `strength` is a share, 0 to 1. float32 (B, H, W, 3) on the 0..255 scale -> the same.
     """
     factors = 1 + strength * (2 * torch.rand(3, len(images), 1, 1, 1, generator=generator) - 1)
     brightness, contrast, saturation = factors.to(images.device)

@@ -54,7 +54,7 @@ def resized(picture: Pillow.Image, size: int) -> Image:
 
 
 def decode_image(payload: bytes | str, size: int, upright: bool = False) -> Image:
-    """An encoded image as uint8 (size, size, 3): see `decode_square`."""
+    """An encoded image as uint8 (size, size, 3) pixels: see `decode_square`."""
     return resized(decode_square(payload, size, upright), size)
 
 

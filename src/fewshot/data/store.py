@@ -178,7 +178,7 @@ def write_store(
         held_out: N marks.
         files: N names that say where each image came from.
         images: uint8 (N, S, S, 3), whole or as an iterable of consecutive chunks (n, S, S, 3).
-        image_size: S.
+        image_size: S, in pixels.
         archives: file name -> {sha256, checked}.
         notes: sentences for the report.
 

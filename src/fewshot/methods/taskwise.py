@@ -20,7 +20,7 @@ def convolve(x: Tensor, kernels: Tensor, side: int) -> Tensor:
     Args:
         x: (T, n, P, c) maps by location, P = side * side.
         kernels: (T, w, 3, 3, c).
-        side: of the maps.
+        side: of the maps, in locations.
 
     Returns:
         (T, n P, w).

@@ -49,7 +49,7 @@ def style() -> Iterator[None]:
 
 
 def save(figure: Figure, path: Path, dpi: int = 150) -> None:
-    """Write a .svg or .png file atomically, without dates, and close the figure."""
+    """Write a .svg or .png file atomically, without dates, and close the figure; `dpi`: pixels an inch of a .png."""
     import matplotlib.pyplot as plt
 
     kind = path.suffix[1:]
@@ -286,7 +286,7 @@ def _draw_panel(axes: Sequence[Axes], panel: Panel) -> None:
 
 
 def upsample(values: npt.NDArray[np.float32], size: int) -> npt.NDArray[np.float32]:
-    """A map (h, w) to (size, size): bilinear between the centres of its cells, constant outside them."""
+    """A map (h, w) to (size, size) pixels: bilinear between the centres of its cells, constant outside them."""
     for axis in (0, 1):
         count = values.shape[axis]
         places = np.clip((np.arange(size) + 0.5) * count / size - 0.5, 0, count - 1)

@@ -13,7 +13,7 @@ DATASETS = {"cub": "cub-halves"}
 
 
 def is_of_paper_001(dataset: str, network: NetworkSettings, image_size: int) -> bool:
-    """Whether the paper has this very network on images of this size; how it was trained does not count here."""
+    """Whether the paper has this very network on images of `image_size` pixels; how it was trained does not count here."""
     backbone = network.backbone
     return (
         dataset in DATASETS
@@ -27,7 +27,7 @@ def is_of_paper_001(dataset: str, network: NetworkSettings, image_size: int) -> 
 def low_shot_deviations(
     network: NetworkSettings, adaptation: AdaptationSettings | None, image_size: int, tasks: int
 ) -> list[str]:
-    """What differs from the paper's CUB experiments in a network and its extension, one sentence an entry."""
+    """What differs from the paper's CUB experiments (images of `image_size` pixels) in a network and its extension."""
     if not isinstance(adaptation, ImprintingSettings | JointTrainingSettings):
         return []
     found = []

@@ -85,7 +85,7 @@ _WIDTHS = {"resnet12": (64, 128, 256, 512), "c128f": (64, 64, 128, 128)}
 
 
 def is_of_the_paper(dataset: str, network: NetworkSettings, adaptation: AdaptationSettings | None, image_size: int) -> bool:
-    """Whether paper 000 has this very network (widths, implants) on images of this size, so that its numbers can be compared.
+    """Whether paper 000 has this very network (widths, implants) on images of `image_size` pixels, so that its numbers count.
 
     How long or with what optimizer it was trained does not count here: `deviations` says it.
     """

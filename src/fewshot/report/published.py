@@ -99,7 +99,7 @@ class Published:
     ) -> Number | None:
         """A paper's number for a setting, or None where none has it or has it for other networks or images only.
 
-        How stage 1 was trained may differ: see `deviations`.
+        `image_size` is in pixels. How stage 1 was trained may differ: see `deviations`.
         """
         if isinstance(adaptation, ImprintingSettings | JointTrainingSettings):
             if not is_of_paper_001(dataset, network, image_size):

@@ -10,7 +10,7 @@ from typing import Any
 
 from fewshot.data.sources.base import Item, Source
 
-__all__ = ["Item", "Source", "open_source"]
+__all__ = ["Item", "Source", "open_source", "require"]
 
 
 def open_source(settings: Any) -> Source:
@@ -21,3 +21,13 @@ def open_source(settings: Any) -> Source:
     """
     source: Source = import_module(settings.module).source(settings)
     return source
+
+
+def require(settings: Any) -> None:
+    """Refuse a data set whose archives, or folders of images, are not all there. Where they are, none is read.
+
+    Raises:
+        DataError: one is missing; what it holds and where to put it.
+    """
+    if not all(path.exists() for path in settings.paths):
+        open_source(settings)  # says which, in the words of the data set

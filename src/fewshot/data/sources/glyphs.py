@@ -104,7 +104,7 @@ def _turn(angle: float) -> Points:
 
 
 def draw(payload: tuple[int, int], seed: int, size: int) -> Image:
-    """Draw image `payload[1]` of class `payload[0]`: uint8 (size, size, 3)."""
+    """Draw image `payload[1]` of class `payload[0]`: uint8 (size, size, 3) pixels."""
     label, number = payload
     rng = np.random.default_rng([seed, 2, label, number])
     side = size * SUPERSAMPLING

@@ -38,7 +38,7 @@ def parameter_count(module: nn.Module) -> int:
 
 
 def feature_shape(backbone: nn.Module, image_size: int) -> tuple[int, int, int]:
-    """(d, h, w) of the feature map of a square image, found by one forward pass in evaluation mode.
+    """(d, h, w) of the feature map of an image of `image_size` pixels a side, found by one forward pass in evaluation mode.
 
     Raises:
         ValueError: the image is too small for four halvings.

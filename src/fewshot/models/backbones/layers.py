@@ -6,7 +6,7 @@ from torch import nn
 
 
 def convolution(inputs: int, outputs: int, size: int = 3) -> nn.Sequential:
-    """`size` x `size` convolution without bias, then batch normalisation; He-normal (fan-out) weights.
+    """Convolution of `size` x `size` pixels without bias, then batch normalisation; He-normal (fan-out) weights.
 
     The initialisation is unpublished in paper 000; this is that of Gidaris and Komodakis.
     """
