@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from torch import Tensor
 from fewshot import features
 from fewshot.checkpoint import load_network
 from fewshot.config import ImplantingSettings
-from fewshot.data.loose import class_folders, decoded, listed, named
+from fewshot.data.loose import beside, class_folders, decoded, listed, named
 from fewshot.device import select_device
 from fewshot.errors import ConfigError, DataError
 from fewshot.methods import implanting
@@ -47,9 +47,11 @@ class Answer:
         probabilities: (Q, c), they add up to 1.
         maps: (Q, h, w), the predicted class's probability at every location; none for features without locations.
         nearest: int64 (Q, n), the support images nearest to each query, nearest first.
-        skipped: what is not an image, with the reason.
+        skipped: what is not an image, or lies beside the class folders, with the reason.
         table: one row a query: file, prediction, probability, nearest (file), and `P(<class>)` of every class.
         how: the method in words.
+        model: the network in words: its name, seed and what it was trained on.
+        scale: tau of the cosines; none: the network compares by a distance.
     """
 
     classes: list[str]
@@ -63,6 +65,8 @@ class Answer:
     skipped: list[tuple[str, str]]
     table: pd.DataFrame
     how: str
+    model: str
+    scale: float | None
 
 
 def classify(
@@ -84,7 +88,7 @@ def classify(
         implant: train implants on the support images with these settings. They are trained on as many images of each class as
             the smallest class has; prototypes are made of all.
         scale: tau of the cosines; none: the network's own.
-        strict: refuse files that are not images, which are else skipped and listed.
+        strict: refuse files that are not images, or beside the class folders, which are else skipped and listed.
         device: auto, cpu or cuda.
 
     Raises:
@@ -98,8 +102,11 @@ def classify(
     files: list[Path] = []
     pictures: list[list[npt.NDArray[np.uint8]]] = []
     counts: list[int] = []
-    skipped: list[tuple[Path, str]] = []
     classes = class_folders(Path(support))
+    strays = beside(Path(support))
+    if strict and strays:
+        raise DataError(f"{strays[0]}: not in a class folder; move it into one, or leave --strict out to skip it")
+    skipped = [(path, "not in a class folder") for path in strays]
     for one in classes:
         good, images, others = decoded(listed(one), (size, SHOWN), strict)
         if not good:
@@ -118,7 +125,8 @@ def classify(
         values = features.compute(network, everything, progress=False).to(place)
     else:
         values = _with_implants(network, everything, dict(zip((one.name for one in classes), counts, strict=True)), implant)
-    found = _judge(network, values, labels, scale)
+    tau = scale or (network.scale if network.settings.classifier.kind == "cosine" else SCALE)
+    found = _judge(network, values, labels, tau)
     names = [one.name for one in classes]
     order = found.probabilities.argmax(1)
     table = pd.DataFrame(
@@ -133,8 +141,16 @@ def classify(
     said = [(path.as_posix(), reason) for path, reason in skipped]
     how = f"{usual_pooling(network.settings)} pooling of support / queries" + ("" if implant is None else ", implants")
     return Answer(
-        names, files, queries, shown, labels, found.probabilities, found.maps, found.nearest, said, table, how
+        names, files, queries, shown, labels, found.probabilities, found.maps, found.nearest, said, table, how,
+        _words(info), tau if network.settings.distance is None else None,
     )  # fmt: skip
+
+
+def _words(info: dict[str, Any]) -> str:
+    """A network as its model.json tells of it; the store's name is that of the data set, the size and a hash."""
+    known = len(info["classes"]) - len(info.get("imprinted", []))
+    data = info["store"].rpartition("-")[0]
+    return f"{info['name']}, seed {info['seed']}, trained on {data}: {info['training_images']:,} images of {known} classes"
 
 
 @dataclass(frozen=True)
@@ -145,19 +161,18 @@ class _Judged:
 
 
 @torch.inference_mode()
-def _judge(network: Network, values: Tensor, labels: npt.NDArray[np.int64], scale: float | None) -> _Judged:
+def _judge(network: Network, values: Tensor, labels: npt.NDArray[np.int64], scale: float) -> _Judged:
     """Probabilities and maps of the queries, which stand behind the support images in `values` (S + Q, r, d)."""
     settings = network.settings
     pooling, query_pooling = cast(tuple[PoolingKind, PoolingKind], tuple(usual_pooling(settings).split("/")))
     support, queries = values[: len(labels)], values[len(labels) :]
     vectors = pool_locations(support, pooling).squeeze(1)
     centres = torch.stack([prototypes(vectors[torch.from_numpy(labels == i)]) for i in range(int(labels.max()) + 1)])
-    tau = scale or (network.scale if settings.classifier.kind == "cosine" else SCALE)
 
     def logits(features_: Tensor, against: Tensor) -> Tensor:
         if settings.distance is not None:
             return -distances(features_, against, settings.distance)
-        return scaled_cosine(features_, against, tau)
+        return scaled_cosine(features_, against, scale)
 
     likely = probabilities(logits(pool_locations(queries, query_pooling), centres))
     maps = None

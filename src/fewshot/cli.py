@@ -183,7 +183,9 @@ def classify(
     out: Annotated[Path, typer.Option(help="Folder for predictions.csv and index.html.")] = Path("classified"),
     implant: Annotated[bool, typer.Option("--implant", help="Train implants on the support images (two a class).")] = False,
     scale: Annotated[float | None, typer.Option(help="Scale of the cosines (default: the network's own).", min=0.01)] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse what is no image, in place of skipping it.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse what is no image or in no class folder, in place of skipping it.")
+    ] = False,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute.")] = "auto",
 ) -> None:
     """Classify your own images among classes of which a few examples are given."""

@@ -1,6 +1,7 @@
 """One's own images: the same accuracies as the evaluation's, and what lies between the images."""
 
 import re
+import shutil
 import struct
 import tarfile
 import zlib
@@ -44,7 +45,8 @@ def write_model(folder, settings, store):
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_var.fill_(0.5)
     info = {"classes": [str(i) for i in range(store.num_base)], "image_size": store.image_size, "data_hash": store.data_hash}
-    save_network(network, folder, info)
+    told = {"name": "birds", "seed": 3, "store": "my-images-32px-0123456789", "training_images": 1200}
+    save_network(network, folder, info | told)
     return folder
 
 
@@ -291,13 +293,40 @@ def test_the_command_writes_a_table_and_a_page(dense, task, tmp_path):
     page = (tmp_path / "out" / "index.html").read_text()
     assert page.count("<article>") == WAY * QUERIES
     assert not re.search(r'(src|href)="(?!data:)', page)
-    assert "1 file skipped: no image" in page
+    assert "1 file skipped<" in page
     assert sum(int(number) for number in re.findall(r"class\d <b>(\d+)</b>", page)) == WAY * QUERIES
+
+
+def test_the_page_names_the_network_its_data_and_the_scale(model, task, tmp_path, tiny_store):
+    write_answer(classify(model, *task[:2], device="cpu"), tmp_path / "own")
+    write_answer(classify(model, *task[:2], scale=7.5, device="cpu"), tmp_path / "given")
+    own, given = ((tmp_path / name / "index.html").read_text() for name in ("own", "given"))
+    network = f"Network: birds, seed 3, trained on my-images-32px: 1,200 images of {tiny_store.num_base} classes."
+    assert network in own
+    assert network in given
+    assert f"cosines times a scale of {load_network(model)[0].scale:.1f}." in own
+    assert "cosines times a scale of 7.5." in given
+
+
+def test_an_image_beside_the_class_folders_is_told_or_refused(dense, task, tmp_path):
+    support, query, _ = task
+    expected = classify(dense, support, query, device="cpu")
+    shutil.copy(support / "class0" / "00.png", support / "stray.png")
+    (support / "Thumbs.db").write_text("of a desktop")
+    answer = classify(dense, support, query, device="cpu")
+    assert answer.skipped == [((support / "stray.png").as_posix(), "not in a class folder")]
+    assert answer.probabilities == pytest.approx(expected.probabilities)
+    options = [f"--{name}={tmp_path / name}" for name in ("model", "support", "query", "out")]
+    done = CliRunner().invoke(app, ["classify", *options, "--device", "cpu"], catch_exceptions=False)
+    assert done.stderr == f"skipped: {support / 'stray.png'} (not in a class folder)\n"
+    done = CliRunner().invoke(app, ["classify", *options, "--device", "cpu", "--strict"])
+    assert done.exit_code == 1
+    assert re.fullmatch(r"error: \S+support/stray\.png: not in a class folder; move it into one, .*\n", done.stderr)
 
 
 def test_the_lines_of_the_documentation(dense, task, tmp_path, monkeypatch, capsys):
     page = (Path(__file__).parents[2] / "docs" / "own_images.md").read_text()
-    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    block, _ = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     assert len([line for line in block.splitlines() if line]) == 3
     monkeypatch.chdir(tmp_path)
     (tmp_path / "packed").mkdir()
@@ -313,6 +342,26 @@ def test_the_lines_of_the_documentation(dense, task, tmp_path, monkeypatch, caps
     done = CliRunner().invoke(app, command.split(), catch_exceptions=False)
     assert done.exit_code == 0
     assert Path("classified/index.html").exists()
+
+
+def test_the_lines_of_the_documentation_on_classes_added_for_good(task, tmp_path, tiny_config, tiny_store, monkeypatch, capsys):
+    page = (Path(__file__).parents[2] / "docs" / "own_images.md").read_text()
+    _, block = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (command,) = re.findall(r"^    fewshot (imprint .*)$", page, re.MULTILINE)
+    place = "resources/<store>/networks/<name>-<hash>/seed0"
+    assert place in command
+    monkeypatch.chdir(tmp_path)
+    write_model(Path("model"), tiny_config.stage1.networks["c128f-gap"], tiny_store)
+    Path("photos").mkdir()
+    Path("support").rename("photos/known")
+    for path in Path("photos/known").rglob("0[1-9].png"):
+        path.unlink()
+    shutil.copytree("photos/known", "photos/new")  # each the exemplar of its class: its cosine with its weight is 1
+    assert CliRunner().invoke(app, command.replace(place, "model").split(), catch_exceptions=False).exit_code == 0
+    exec(block, {})
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("photos/")]
+    assert [(file, name) for file, name, _ in lines] == [(f"photos/new/class{i}/00.png", f"class{i}") for i in range(WAY)]
+    assert all(0 < float(probability) < 1 for *_, probability in lines)
 
 
 def test_names_are_escaped(dense, task, tmp_path):

@@ -38,6 +38,11 @@ def class_folders(folder: Path) -> list[Path]:
     return found
 
 
+def beside(folder: Path) -> list[Path]:
+    """The files that lie beside the class folders of a folder, by name, without those that `listed` leaves out."""
+    return [path for path in sorted(folder.iterdir()) if path.is_file() and not _ignored(path.relative_to(folder))]
+
+
 def listed(folder: Path) -> list[Path]:
     """The files under a folder, however deep, by name, without hidden ones and those that desktops leave.
 

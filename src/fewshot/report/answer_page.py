@@ -33,6 +33,8 @@ def write_answer(answer: Answer, out: Path) -> None:
         "answer.html.j2",
         title=f"{len(answer.queries)} images among {len(answer.classes)} classes",
         how=answer.how,
+        model=answer.model,
+        scale=answer.scale,
         side=SHOWN,
         counts=answer.table["prediction"].value_counts().reindex(answer.classes, fill_value=0).to_dict(),
         support=[
