@@ -21,9 +21,9 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
-# Snakemake itself shows a name that is no file as a traceback.
+# The run file is read beforehand: of a mistake in it Snakemake says more than its one line, of a missing file a traceback.
 run: $(STAMP) ## the demonstration, up to its report (another run: CONFIG=config/runs/fc100.yaml)
-	@[ -f '$(CONFIG)' ] || { echo "error: $(CONFIG): no such run file; config/runs/ holds the known runs" >&2; exit 1; }
+	@fewshot settings '$(CONFIG)' >/dev/null
 	snakemake --cores all --configfile $(CONFIG) $(SNAKEMAKE_ARGS)
 	@printf '\nReport   results/$(RUN)/report.html\nTables   results/$(RUN)/summary.csv, results/$(RUN)/tables/\n'
 	@printf 'Figures  results/$(RUN)/figures/\nMLflow   $(BIN)/mlflow ui   then open http://127.0.0.1:5000\n'

@@ -117,8 +117,8 @@ class Evaluator:
                     of_base = right(vectors, others, held, scale, base, of_base=True)
                     right_in["both"] = torch.cat([answers.joint, of_base.joint], dim=1)
             for population, parts in found.items():
-                parts.append(right_in[population].float().mean(1))
-        return {name: torch.cat(parts).double().mul(100).cpu().numpy() for name, parts in found.items()}
+                parts.append(right_in[population].double().mean(1))
+        return {name: torch.cat(parts).mul(100).cpu().numpy() for name, parts in found.items()}
 
     def _pool(self, kind: PoolingKind) -> Vectors:
         if kind not in self._pooled:

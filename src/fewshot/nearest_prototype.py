@@ -53,5 +53,5 @@ def accuracies(
             torch.from_numpy(features.index(rows[part])).to(device) for rows in (episodes.support, episodes.query)
         )
         nearest = distances(vectors[query.flatten(1)], prototypes(vectors[support]), distance).argmin(-1)
-        found.append((nearest == truth).float().mean(1))
-    return {"novel": torch.cat(found).double().mul(100).cpu().numpy()}
+        found.append((nearest == truth).double().mean(1))
+    return {"novel": torch.cat(found).mul(100).cpu().numpy()}

@@ -60,6 +60,11 @@ def test_a_networks_training_is_laid_over_the_shared_one_at_every_depth():
 BAD = [
     ("datset", 1, r"^config: datset: unknown key; dataset is meant\? config/README\.md lists the known ones$"),
     ("dataset.quiz", 1, r"^config: dataset\.quiz: unknown key; config/README\.md lists the known ones$"),
+    (
+        "evaluation.poolings",
+        ["gap/gap"],
+        r"^config: evaluation\.poolings: does not belong here; config/README\.md says where it does$",
+    ),
     ("stage1.networks.gap.training", {"iteratons": 3}, r"stage1\.networks\.gap\.training\.iteratons: unknown key"),
     ("dataset", {"name": "folder", "folder": "x", "sharez": 1}, r"^config: dataset\.sharez: unknown key"),
     ("title", 2**100, r"^config: title: should be a valid string, not a number of 101 bits$"),

@@ -170,7 +170,7 @@ def test_without_tracking_no_mlflow_job_is_planned(snakemake):
     [
         (
             ["--config", "evaluatoin={}"],
-            r"config: evaluatoin: unknown key; evaluation is meant\? config/README\.md lists the known ones",
+            r"config/config\.yaml and --config: evaluatoin: unknown key; evaluation is meant\? config/README\.md lists the",
         ),
         (["results/other/summary.csv"], r"no run 'other' in this config; its run is demo"),
         (

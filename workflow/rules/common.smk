@@ -25,12 +25,14 @@ def in_one_line(function):
     return checked
 
 
+OVER = ["--config"] if workflow.config_settings.config else []
+
 try:
     # What a run file extends is laid under it; the jobs get the whole, in the dictionary that Snakemake hands on.
     settings = run_config.read(*map(Path, workflow.configfiles), over=workflow.config_settings.config)
     config.clear()
     config.update(settings)
-    PLAN = Plan(run_config.parse(config))
+    PLAN = Plan(run_config.parse(config, " and ".join([*map(str, workflow.configfiles), *OVER])))
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
 

@@ -77,7 +77,10 @@ def _at(value: Any, place: Location) -> Any:
 def _words(problem: Mapping[str, Any]) -> str:
     kind, value, context = problem["type"], problem["input"], problem.get("ctx", {})
     if kind == "extra_forbidden":
-        return f"unknown key;{_meant(str(problem['loc'][-1]))} config/README.md lists the known ones"
+        key = str(problem["loc"][-1])
+        if key in _keys(Settings):
+            return "does not belong here; config/README.md says where it does"
+        return f"unknown key;{_meant(key)} config/README.md lists the known ones"
     if kind == "missing":
         return "is missing; config/README.md says what it is"
     if kind == "union_tag_invalid":

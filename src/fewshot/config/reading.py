@@ -16,8 +16,12 @@ from fewshot.config.run import RunConfig
 from fewshot.errors import ConfigError
 
 
-def parse(data: Mapping[str, Any]) -> RunConfig:
+def parse(data: Mapping[str, Any], source: str = "config") -> RunConfig:
     """Check a mapping (a parsed YAML file, or Snakemake's `config`) and return the settings.
+
+    Args:
+        data: the mapping.
+        source: what it was read from, for messages.
 
     Raises:
         ConfigError: one line a problem, each with the key's path.
@@ -25,7 +29,7 @@ def parse(data: Mapping[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(f"config: {told(error, data)}") from None
+        raise ConfigError(f"{source}: {told(error, data)}") from None
 
 
 MOST_CHARACTERS, MOST_VALUES = 100_000, 50_000
@@ -38,7 +42,7 @@ def load(path: Path) -> RunConfig:
     Raises:
         ConfigError: a file is missing, is not YAML, extends itself, or holds settings that are refused.
     """
-    return parse(read(path))
+    return parse(read(path), str(path))
 
 
 def read(*paths: Path, over: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from fewshot.plan import AS_TRAINED, Plan
-from fewshot.report.papers import LABELS, backbone_title
+from fewshot.report.papers import LABELS, backbone_title, has_usual_widths
 from fewshot.report.published import Published
 from fewshot.report.rendering import Accuracy, Cell, Column, Difference
 from fewshot.report.results import Row
@@ -83,8 +83,20 @@ class Measured:
         return [Column(name, group, numbers=True) for group in groups for name in names]
 
     def backbone(self, place: tuple[str, str]) -> str:
-        """A network's backbone as tables write it."""
-        return backbone_title(self.first[place].record.network.settings)
+        """A network's backbone as tables write it, with its widths where they are not the paper's."""
+        settings = self.first[place].record.network.settings
+        widths = "" if has_usual_widths(settings) else f" ({settings.backbone.shape})"
+        return backbone_title(settings) + widths
+
+    @property
+    def tasks(self) -> str:
+        """How many tasks the numbers are means over, in words: those of most settings, and the methods that have others."""
+        found: dict[int, list[str]] = {}
+        for group in self.groups.values():
+            found.setdefault(group[0].record.evaluated.tasks, []).append(group[0].method)
+        usual, *others = sorted(found, key=lambda count: (-len(found[count]), -count))
+        words = [f"; {', '.join(dict.fromkeys(found[count]))}: {count:,} of them" for count in sorted(others, reverse=True)]
+        return f"Over {usual:,} tasks{''.join(words)}."
 
     @property
     def caption(self) -> str:
@@ -101,7 +113,8 @@ class Measured:
             if self.any_published
             else (" Nothing is published for this data set and these classes.")
         )
-        return f"{evaluation.way}-way accuracy in percent; ± is half the 95 % interval: measured, {spread}.{nothing}"
+        accuracy = f"{evaluation.way}-way accuracy in percent; ± is half the 95 % interval: measured, {spread}."
+        return f"{accuracy} {self.tasks}{nothing}"
 
 
 def difference(measured: Accuracy | None, published: Accuracy | None) -> Difference | None:

@@ -6,6 +6,7 @@ It is made of the files that the jobs left: nothing is computed here that they d
 from __future__ import annotations
 
 import csv
+import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,11 +16,13 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from fewshot.config.extension import Extension
 from fewshot.data.store import Store, open_store
 from fewshot.drawings import DRAWING, figures
 from fewshot.errors import DataError
-from fewshot.files import atomic
+from fewshot.files import atomic, read_record
 from fewshot.plan import AS_TRAINED, Plan
+from fewshot.provenance import git_revision
 from fewshot.report import plots
 from fewshot.report.assembly import deviation_table, network_table
 from fewshot.report.cells import difference, pair_title
@@ -77,7 +80,7 @@ def write_report(plan: Plan, published: Path = PUBLISHED) -> None:
         times=times_table(plan),
         graph=graph(plan),
         figures={figure.name: figure for figure in _figures(plan)},
-        origin=_origin(networks, store),
+        origin=_origin(plan, networks, store),
         photographs=config.dataset.name != DRAWN,
         config=yaml.safe_dump(config.as_dict(), sort_keys=False, allow_unicode=True),
         files=[
@@ -109,7 +112,7 @@ def _facts(plan: Plan, store: Store, networks: Sequence[NetworkRecord]) -> list[
         ("Networks", f"{len(names)}, seed{'s' if len(config.seeds) > 1 else ''} {seeds}"),
         ("Tasks", f"up to {evaluation.tasks:,} a setting, of {part} classes"),
         ("A task", f"{way}, {_listed(evaluation.shots)} shots, {queries}"),
-        ("Work, all jobs", duration(seconds)),
+        ("Work, sum of all jobs", duration(seconds)),
         ("On", "; ".join(_each(network.info.get("device") for network in networks))),
     ]
 
@@ -131,17 +134,26 @@ def _terms(rows: Sequence[Row]) -> str:
     names = {row.method for row in rows}
     names |= {pair_title(f"{row.record.evaluated.support_pooling}/{row.record.evaluated.query_pooling}") for row in rows}
     found = {word for name in names for word in re.findall(r"\w+", name)}
-    return "; ".join(f"{short}: {words}" for short, words in _TERMS.items() if short in found)
+    terms = {short: words for short, words in _TERMS.items() if short in found}
+    for settings in (row.record.adaptation_settings for row in rows):
+        if isinstance(settings, Extension) and settings.title and settings.title not in terms:
+            terms[settings.title] = (inspect.getdoc(settings) or "").partition("\n")[0].rstrip(".")
+    return "; ".join(f"{short}: {words}" for short, words in terms.items())
 
 
 _PARTS = {"base": "base", "val": "validation", "test": "test"}
 
 
-def _origin(networks: Sequence[NetworkRecord], store: Store) -> list[tuple[str, str]]:
+def _origin(plan: Plan, networks: Sequence[NetworkRecord], store: Store) -> list[tuple[str, str]]:
     """Where the numbers come from: revisions, versions, data."""
+    adapted = [read_record(plan.adapted_dir(job) / "adapt.json") for job in plan.adaptations]
+    evaluated = [read_record(plan.evaluation_dir(job) / "settings.json") for job in plan.evaluations]
+    made = {"networks": [network.info for network in networks], "stage 2": adapted, "evaluation": evaluated}
+    revisions = {what: ", ".join(_each(one.get("git_revision") for one in records)) for what, records in made.items()}
     versions = [network.info.get("versions") or {} for network in networks]
     names = dict.fromkeys(name for known in versions for name in known)
-    found = [("revision", ", ".join(_each(network.info.get("git_revision") for network in networks)))]
+    found = [(f"revision, {what}", words) for what, words in revisions.items()]
+    found.append(("revision, this page", git_revision()))
     found += [(name, ", ".join(_each(known.get(name) for known in versions))) for name in names]
     for name, archive in store.meta.get("archives", {}).items():
         found.append((name, str(archive.get("checked") or "hash not checked")))

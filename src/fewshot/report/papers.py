@@ -90,11 +90,7 @@ def is_of_the_paper(dataset: str, network: NetworkSettings, adaptation: Adaptati
     How long or with what optimizer it was trained does not count here: `deviations` says it.
     """
     protocol, backbone = PROTOCOLS.get(dataset), network.backbone
-    if (
-        protocol is None
-        or image_size != protocol.image_size
-        or getattr(backbone, "widths", None) != _WIDTHS.get(backbone.name, ())
-    ):
+    if protocol is None or image_size != protocol.image_size or backbone.name not in _WIDTHS or not has_usual_widths(network):
         return False
     if adaptation is not None and getattr(adaptation, "width", None) != protocol.implant_width:
         return False
@@ -234,6 +230,12 @@ def backbone_title(backbone: NetworkSettings | str) -> str:
     """A backbone, of a network or by its name in published.csv, as tables write it; one unknown there by its own name."""
     name = backbone if isinstance(backbone, str) else backbone_name(backbone)
     return BACKBONES.get(name, name)
+
+
+def has_usual_widths(network: NetworkSettings) -> bool:
+    """Whether a backbone of settable widths has those of paper 000."""
+    widths: tuple[int, ...] = getattr(network.backbone, "widths", ())
+    return widths == _WIDTHS.get(network.backbone.name, widths)
 
 
 def backbone_name(network: NetworkSettings) -> str:

@@ -261,16 +261,20 @@ def make_rows(plan: Plan, records: Sequence[SettingRecord], store: StoreRecord, 
 
 
 def method_labels(records: Sequence[SettingRecord]) -> dict[tuple[str, str], str]:
-    """(network, adaptation) -> the paper's name of the method, and the config's names where two would read alike."""
+    """(network, adaptation) -> the paper's name of the method, and the config's names where two would read alike.
+
+    An adaptation that bears its name on one backbone bears it on all.
+    """
     alike: dict[tuple[str, str], set[tuple[str, str]]] = {}
     for record in records:
         name = method_name(record.network.settings, record.adaptation_settings)
         key = (backbone_name(record.network.settings), name)
         alike.setdefault(key, set()).add((record.network.name, record.adaptation))
+    several = {key: [len({place[i] for place in places}) > 1 for i in (0, 1)] for key, places in alike.items()}
+    told = {(key[1], adaptation) for key, places in alike.items() if several[key][1] for _, adaptation in places}
     labels = {}
-    for (_, name), places in alike.items():
-        several = [len({place[i] for place in places}) > 1 for i in (0, 1)]
-        for place in places:
-            extra = [word for word, needed in zip(place, several, strict=True) if needed]
-            labels[place] = f"{name} [{', '.join(extra)}]" if extra else name
+    for key, places in alike.items():
+        for network, adaptation in places:
+            extra = [network] * several[key][0] + [adaptation] * ((key[1], adaptation) in told)
+            labels[network, adaptation] = f"{key[1]} [{', '.join(extra)}]" if extra else key[1]
     return labels

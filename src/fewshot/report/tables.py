@@ -148,7 +148,9 @@ def _poolings(run: Measured) -> Table | None:
         return None
     caption = run.caption + " As trained. Heads: pooling of support / query features at testing (paper 000, Table 2)."
     if any(row[3] != "novel" for row in rows):
-        caption += " Base: held-out images among all base classes; both: base and novel queries among all classes together."
+        known = {len(row.record.network.info["classes"]) for row in run.first.values()}
+        among = ", ".join(f"{count} base classes (chance {100 / count:.2g} %)" for count in sorted(known))
+        caption += f" Base: held-out images among all {among}; both: base and novel queries among all classes together."
         caption += " Intervals are over tasks; that all tasks draw base images from the same held-out ones is not in them."
     columns = [
         Column("stage 1"),

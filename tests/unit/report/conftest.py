@@ -65,7 +65,8 @@ def write_network(folder: Path, job: NetworkJob, data_hash: str) -> None:
         "format": 1, "network": job.settings.as_dict(), "name": job.name, "seed": job.seed, "iteration": 400,
         "iterations": job.settings.training.iterations, "kept": "best", "parameters": 8_000_000, "precision": "float32",
         "validation": {"accuracy": 51.25, "ci95": 0.5, "iteration": 400}, "device": "CPU (made up, 2 cores)", "seconds": 61.7,
-        "data_hash": data_hash, "sha256": f"weights-of-{job.key}-{job.seed}",
+        "classes": ["ape", "bee"], "git_revision": f"of-{job.name}", "data_hash": data_hash,
+        "sha256": f"weights-of-{job.key}-{job.seed}",
     }  # fmt: skip
     rng = np.random.default_rng(zlib.crc32(job.name.encode()))
     lines: list[dict[str, float]] = []

@@ -8,6 +8,7 @@ import pytest
 
 from fewshot import stages
 from fewshot.errors import DataError
+from fewshot.provenance import git_revision
 from fewshot.report.page import write_report
 
 PIXEL = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==")
@@ -62,6 +63,8 @@ def test_the_page_holds_what_was_run_and_what_came_out(made_page) -> None:
     assert "4 base, 2 validation, 6 test" in text
     assert "104 of 32 px, 4 held out of training" in text
     assert "CPU (made up, 2 cores)" in text
+    assert "<dt>revision, networks</dt><dd>of-small-gap, of-r12-gap, of-r12-dense</dd>" in text
+    assert f"<dt>revision, this page</dt><dd>{git_revision()}</dd>" in text
     assert "numbers made up" in text
     assert "mind its terms before you pass this file on" in text
     summary = base64.b64encode((plan.results / "summary.csv").read_bytes()).decode()

@@ -46,6 +46,22 @@ def test_settings_that_would_read_alike_are_told_apart(made_run: Make) -> None:
     }  # fmt: skip
 
 
+def test_an_adaptation_that_bears_its_name_on_one_backbone_bears_it_on_all(made_run: Make) -> None:
+    plan = made_run(
+        stage1={"networks": {name: {"backbone": {"name": name}} for name in ("c128f", "resnet12")}},
+        stage2={"plain": {"method": "activation_to_parameter"}, "slow": {"method": "activation_to_parameter", "lr": 1e-4}},
+        evaluation={
+            "shots": [5], "tasks": 10, "queries": 3,
+            "tests": [
+                {"networks": ["c128f", "resnet12"], "adaptation": "plain"}, {"networks": ["resnet12"], "adaptation": "slow"},
+            ],
+        },
+        activation_maps=None,
+    )  # fmt: skip
+    labels = method_labels(read_settings(plan, read_store(plan)))
+    assert labels["c128f", "plain"] == labels["resnet12", "plain"] == "GAP + Act2Param [plain]"
+
+
 def test_numbers_on_validation_classes_have_no_published_counterpart(made_run: Make) -> None:
     plan = made_run()
     numbers, store = Published(load_published()), read_store(plan)

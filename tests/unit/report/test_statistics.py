@@ -36,6 +36,14 @@ def test_equal_settings_do_not_exclude_zero() -> None:
     assert paired(same, same + 5).excludes_zero
 
 
+def test_rounding_is_no_difference() -> None:
+    shares = np.array([7, 11, 13]) / 30
+    result = paired(100 * shares, shares.astype(np.float64) * 10 * 10 * (1 - 1e-15))
+    assert (result.difference, result.ci95) == (0, 0)
+    assert not math.copysign(1, result.difference) < 0
+    assert not result.excludes_zero
+
+
 def test_interval_over_seeds() -> None:
     mean, ci95 = seed_interval([50.0, 52.0, 54.0])
     assert mean == 52

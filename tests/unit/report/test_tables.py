@@ -123,6 +123,7 @@ def test_networks_that_the_paper_does_not_have_stand_beside_no_number(made_run: 
     assert {text(found["poolings"], i)[j] for i in range(6) for j in (5, 6, 8, 9, 11, 12, 14, 15)} == {""}
     methods = [(row[0], row[3] is None, row[4]) for row in found["methods"].rows]
     assert ("GAP", False, None) in methods
+    assert {row[1] for row in found["methods"].rows if row[3] is not None} == {"ResNet-12 (8-16-32-64)"}
     assert ("GAP", True, Accuracy(76.40, 0.13)) in methods
     assert ("DC + IMP", True, Accuracy(79.77, 0.19)) in methods
 
@@ -132,6 +133,7 @@ def test_shape_of_table_1(made_run: Make) -> None:
     table = found["stage1"]
     assert [row[:2] for row in table.rows] == [["C128F", "GAP"], ["ResNet-12", "GAP"], ["ResNet-12", "DC"]]
     assert text(table, 2)[2] == measured(rows, "r12-dense", "as-trained", "1shot-gmp-gmp")
+    assert " Over 40 tasks; DC + IMP: 20 of them." in table.caption
 
 
 def test_shape_of_table_2(made_run: Make) -> None:
@@ -143,6 +145,7 @@ def test_shape_of_table_2(made_run: Make) -> None:
         for kind in ("measured", "published", "difference")
     ]
     assert [(row[0], row[3]) for row in table.rows] == [(m, p) for m in ("GAP", "DC") for p in ("base", "novel", "both")]
+    assert "Base: held-out images among all 2 base classes (chance 50 %);" in table.caption
     both = text(table, 5)
     assert both[4] == measured(rows, "dense", "as-trained", "5shot-gmp-gmp", "both")
     assert both[5::3] == ["42.45 ± 0.07", "57.98 ± 0.10", "67.53 ± 0.10", "67.78 ± 0.10"]
