@@ -138,7 +138,7 @@ def pack(config: Config, out: Annotated[Path, typer.Option(help="Folder for the 
     """Pack what is complete of a run (networks, per-task results), to be taken up on another machine."""
     with user_errors():
         for path in stages.pack(_plan(config), out):
-            typer.echo(path)
+            typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
 
 
 @app.command()
@@ -167,7 +167,7 @@ def imprint(
 
 @app.command()
 def run(config: Config, threads: Threads = None) -> None:
-    """All of the above in order; what is there already is kept."""
+    """Everything in order, prepare, episodes, train, extract, adapt, evaluate, assemble; what is there already is kept."""
     prepare(config, threads)
     episodes(config)
     for arrow in (train, extract, adapt, evaluate):

@@ -164,7 +164,6 @@ def _write(plan: Plan, path: Path, files: list[Path]) -> Path:
             archive.add(scratch / CONFIG, CONFIG)
         for file in files:
             archive.add(file, str(file))
-    logger.info("%s: %d files, %.1f MB", path, len(files), path.stat().st_size / 1e6)
     return path
 
 

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -29,6 +30,12 @@ def test_help_names_the_arrows():
     out = runner.invoke(app, ["--help"]).output
     for command in ("prepare", "episodes", "train", "extract", "adapt", "evaluate", "assemble", "run", "schema"):
         assert command in out
+
+
+def test_the_help_of_run_names_its_arrows_in_order():
+    words = runner.invoke(app, ["run", "--help"]).output
+    names = ("prepare", "episodes", "train", "extract", "adapt", "evaluate", "assemble")
+    assert re.findall(rf"\b({'|'.join(names)})\b", words) == list(names)
 
 
 def test_the_whole_run_without_snakemake(here, tiny_plan: Plan):

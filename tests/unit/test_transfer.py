@@ -3,8 +3,10 @@ import json
 import tarfile
 
 import pytest
+from typer.testing import CliRunner
 
 from fewshot import stages
+from fewshot.cli import app
 from fewshot.config import parse
 from fewshot.errors import ConfigError, DataError
 from fewshot.files import read_json, write_json
@@ -53,6 +55,16 @@ def test_what_was_packed_is_taken_up_in_its_place(packed, home):
         assert files(home / plan.evaluation_dir(evaluation)) == files(away / plan.evaluation_dir(evaluation)) | {"taken.json"}
     (adaptation,) = plan.adaptations
     assert files(home / plan.adapted_dir(adaptation)) == {"adapt.json", "metrics.jsonl"}
+
+
+def test_the_command_says_every_archive_once(packed, monkeypatch):
+    plan, away, archives = packed
+    monkeypatch.chdir(away)
+    (away / "run.yaml").write_text(json.dumps(plan.config.as_dict()))
+    done = CliRunner().invoke(app, ["pack", "run.yaml", "--out", "again"], catch_exceptions=False)
+    assert done.exit_code == 0
+    lines = [line for line in done.output.splitlines() if "again/" in line]
+    assert [line.partition(":")[0] for line in lines] == [f"again/{path.name}" for path in archives]
 
 
 def test_results_of_other_settings_are_not_the_ones_taken(packed, home):
