@@ -51,7 +51,7 @@ def test_make_run_says_in_one_line_what_is_wrong_with_the_run_file(tmp_path, tex
     file = tmp_path / "run.yaml"
     if text is not None:
         file.write_text(text)
-    command = ["make", "--old-file", ".venv/.installed", "run", f"CONFIG={file}"]
+    command = ["make", "--no-print-directory", "--old-file", ".venv/.installed", "run", f"CONFIG={file}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
     first, last = done.stderr.splitlines()
     assert re.match(f"error: {file}: {said}", first), first
