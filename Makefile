@@ -26,7 +26,7 @@ run: $(STAMP) ## the demonstration, up to its report (another run: CONFIG=config
 	@fewshot settings '$(CONFIG)' >/dev/null
 	snakemake --cores all --configfile $(CONFIG) $(SNAKEMAKE_ARGS)
 	@printf '\nReport   results/$(RUN)/report.html\nTables   results/$(RUN)/summary.csv, results/$(RUN)/tables/\n'
-	@printf 'Figures  results/$(RUN)/figures/\nMLflow   $(BIN)/mlflow ui   then open http://127.0.0.1:5000\n'
+	@printf 'Figures  results/$(RUN)/figures/\nMLflow   $(BIN)/mlflow ui   then open http://127.0.0.1:5000/#/experiments/1/runs\n'
 
 provenance: $(STAMP) ## Snakemake's own report of a finished run: the code, settings and software of every rule
 	snakemake --configfile $(CONFIG) --report results/$(RUN)/provenance.html $(SNAKEMAKE_ARGS)
