@@ -6,8 +6,6 @@ It is made of the files that the jobs left: nothing is computed here that they d
 from __future__ import annotations
 
 import csv
-import inspect
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,23 +14,22 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from fewshot.config.extension import Extension
-from fewshot.data.store import Store, open_store
+from fewshot.data.store import open_store
 from fewshot.drawings import DRAWING, figures
 from fewshot.errors import DataError
-from fewshot.files import atomic, read_record
+from fewshot.files import atomic
 from fewshot.plan import AS_TRAINED, Plan
-from fewshot.provenance import git_revision
 from fewshot.report import plots
 from fewshot.report.assembly import deviation_table, network_table
-from fewshot.report.cells import difference, pair_title
+from fewshot.report.cells import difference
+from fewshot.report.facts import facts, origin, terms
 from fewshot.report.graph import graph
 from fewshot.report.pages import data_uri, render
 from fewshot.report.published import PUBLISHED, Published, load_published
 from fewshot.report.rendering import Accuracy, Cell, Column, Difference, Table, heading
-from fewshot.report.results import NetworkRecord, Row, make_rows, read_network, read_settings, read_store
+from fewshot.report.results import Row, make_rows, read_network, read_settings, read_store
 from fewshot.report.tables import accuracy_tables
-from fewshot.report.times import duration, job_times, times_table
+from fewshot.report.times import times_table
 
 DRAWN = "glyphs"
 """The data set whose images may be passed on: a program draws them."""
@@ -69,8 +66,8 @@ def write_report(plan: Plan, published: Path = PUBLISHED) -> None:
         title=heading(config),
         run=config.run,
         notes=config.notes,
-        facts=_facts(plan, store, networks),
-        terms=_terms(rows),
+        facts=facts(plan, store, networks),
+        terms=terms(rows),
         tables={table.name: table for table in accuracy_tables(plan, rows, numbers)},
         comparison=comparison_table(rows),
         pairs=pairs_table(_read(plan.results / "paired.csv")),
@@ -80,7 +77,7 @@ def write_report(plan: Plan, published: Path = PUBLISHED) -> None:
         times=times_table(plan),
         graph=graph(plan),
         figures={figure.name: figure for figure in _figures(plan)},
-        origin=_origin(plan, networks, store),
+        origin=origin(plan, networks, store),
         photographs=config.dataset.name != DRAWN,
         config=yaml.safe_dump(config.as_dict(), sort_keys=False, allow_unicode=True),
         files=[
@@ -89,84 +86,6 @@ def write_report(plan: Plan, published: Path = PUBLISHED) -> None:
     )
     with atomic(plan.results / "report.html") as temporary:
         temporary.write_text(page, encoding="utf-8")
-
-
-# --- what was run, on what -------------------------------------------------------------------------------------------
-
-
-def _facts(plan: Plan, store: Store, networks: Sequence[NetworkRecord]) -> list[tuple[str, str]]:
-    config, evaluation = plan.config, plan.config.evaluation
-    parts = store.classes.groupby("part")["name"].count()
-    held_out = len(store.rows("held_out"))
-    images = f"{len(store.labels):,} of {store.image_size} px" + (f", {held_out:,} held out of training" if held_out else "")
-    names = dict.fromkeys(network.name for network in networks)
-    seeds = ", ".join(map(str, config.seeds))
-    seconds = sum(time.seconds or 0 for time in job_times(plan))
-    part = _PARTS[evaluation.part]
-    way = "all classes" if evaluation.way == "all" else f"{evaluation.way}-way"
-    queries = _QUERIES.get(evaluation.queries, f"{evaluation.queries} queries a class")
-    return [
-        ("Data set", config.dataset.name),
-        ("Images", images),
-        ("Classes", ", ".join(f"{parts.get(key, 0)} {word}" for key, word in _PARTS.items())),
-        ("Networks", f"{len(names)}, seed{'s' if len(config.seeds) > 1 else ''} {seeds}"),
-        ("Tasks", f"up to {evaluation.tasks:,} a setting, of {part} classes"),
-        ("A task", f"{way}, {_listed(evaluation.shots)} shots, {queries}"),
-        ("Work, sum of all jobs", duration(seconds)),
-        ("On", "; ".join(_each(network.info.get("device") for network in networks))),
-    ]
-
-
-_QUERIES: Mapping[int | str, str] = {"all": "all test images", "remaining": "all other images of its classes"}
-"""Queries of a task that are no number a class."""
-
-_TERMS = {
-    "GAP": "global average pooling", "GMP": "global maximum pooling", "DC": "dense classification, every location by itself",
-    "IMP": "implants", "WIDE": "a last block as wide as implants make it", "FLAT": "flattened features",
-    "LSED": "leaky squared Euclidean distance", "Act2Param": "parameters predicted from activations",
-    "FT": "fine-tuning", "Aug": "augmented views",
-}  # fmt: skip
-"""What the tables abbreviate."""
-
-
-def _terms(rows: Sequence[Row]) -> str:
-    """The abbreviations of this run's tables, spelled out."""
-    names = {row.method for row in rows}
-    names |= {pair_title(f"{row.record.evaluated.support_pooling}/{row.record.evaluated.query_pooling}") for row in rows}
-    found = {word for name in names for word in re.findall(r"\w+", name)}
-    terms = {short: words for short, words in _TERMS.items() if short in found}
-    for settings in (row.record.adaptation_settings for row in rows):
-        if isinstance(settings, Extension) and settings.title and settings.title not in terms:
-            terms[settings.title] = (inspect.getdoc(settings) or "").partition("\n")[0].rstrip(".")
-    return "; ".join(f"{short}: {words}" for short, words in terms.items())
-
-
-_PARTS = {"base": "base", "val": "validation", "test": "test"}
-
-
-def _origin(plan: Plan, networks: Sequence[NetworkRecord], store: Store) -> list[tuple[str, str]]:
-    """Where the numbers come from: revisions, versions, data."""
-    adapted = [read_record(plan.adapted_dir(job) / "adapt.json") for job in plan.adaptations]
-    evaluated = [read_record(plan.evaluation_dir(job) / "settings.json") for job in plan.evaluations]
-    made = {"networks": [network.info for network in networks], "stage 2": adapted, "evaluation": evaluated}
-    revisions = {what: ", ".join(_each(one.get("git_revision") for one in records)) for what, records in made.items()}
-    versions = [network.info.get("versions") or {} for network in networks]
-    names = dict.fromkeys(name for known in versions for name in known)
-    found = [(f"revision, {what}", words) for what, words in revisions.items()]
-    found.append(("revision, this page", git_revision()))
-    found += [(name, ", ".join(_each(known.get(name) for known in versions))) for name in names]
-    for name, archive in store.meta.get("archives", {}).items():
-        found.append((name, str(archive.get("checked") or "hash not checked")))
-    return [(name, words) for name, words in [*found, ("images (data hash)", store.data_hash)] if words]
-
-
-def _each(values: Iterable[Any]) -> list[str]:
-    return list(dict.fromkeys(str(value) for value in values if value))
-
-
-def _listed(values: Sequence[int]) -> str:
-    *most, last = map(str, values)
-    return f"{', '.join(most)} and {last}" if most else last
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------
