@@ -18,7 +18,8 @@ from torch import Tensor
 from fewshot import features
 from fewshot.checkpoint import load_network
 from fewshot.config import ImplantingSettings
-from fewshot.data.loose import beside, class_folders, decoded, listed, named
+from fewshot.data.loose import class_folders, decoded, listed, named
+from fewshot.data.sources.folder import beside
 from fewshot.device import select_device
 from fewshot.errors import ConfigError, DataError
 from fewshot.methods import implanting

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from fewshot import provenance
 from fewshot.checkpoint import load_network, save_network
 from fewshot.data.pictures import decode_image
-from fewshot.data.sources.folder import class_images, class_names
+from fewshot.data.sources.folder import beside, class_images, class_names, first_of
 from fewshot.errors import ConfigError, DataError
 from fewshot.features import batch_size
 from fewshot.files import replacing_folder
@@ -55,6 +55,9 @@ def add_classes(model: Path, images: Path, out: Path, device: torch.device | str
     for name in names:
         if name in known:
             raise DataError(f"{images / name}: the network has a class {name!r} already; rename the folder, or leave it out")
+    strays = [path.name for path in beside(images)]
+    if strays:
+        logger.warning("%s: not in a class folder, so left out: %s", images, first_of(strays))
     files = [(number, path) for number, name in enumerate(names) for path in class_images(images / name)]
     count = batch_size(network.mean.device, info["image_size"])
     starts = tqdm(range(0, len(files), count), desc="embeddings", unit="batch", mininterval=5)

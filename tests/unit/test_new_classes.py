@@ -58,6 +58,15 @@ def test_the_new_network_knows_both_and_says_of_the_old_what_it_said(models, ima
     assert len(load_network(tmp_path / "twice")[1]["imprinted"]) == 4
 
 
+def test_images_beside_the_class_folders_are_told(models, images, tmp_path, caplog):
+    (images / "loose.png").write_bytes((images / "owl" / "0.png").read_bytes())
+    (images / ".hidden").touch()
+    assert add_classes(models / "c128f-gap", images, tmp_path / "out") == ["owl", "wren"]
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        f"{images}: not in a class folder, so left out: loose.png"
+    ]
+
+
 def _renamed(images):
     for path in list(images.iterdir()):
         path.rename(images / f"{path.name}2")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from fewshot.data.decoding import cores
 from fewshot.data.pictures import decode_square, resized
-from fewshot.data.sources.folder import IGNORED
+from fewshot.data.sources.folder import ignored
 from fewshot.errors import DataError
 
 Images = npt.NDArray[np.uint8]
@@ -38,11 +38,6 @@ def class_folders(folder: Path) -> list[Path]:
     return found
 
 
-def beside(folder: Path) -> list[Path]:
-    """The files that lie beside the class folders of a folder, by name, without those that `listed` leaves out."""
-    return [path for path in sorted(folder.iterdir()) if path.is_file() and not _ignored(path.relative_to(folder))]
-
-
 def listed(folder: Path) -> list[Path]:
     """The files under a folder, however deep, by name, without hidden ones and those that desktops leave.
 
@@ -52,14 +47,14 @@ def listed(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder of images")
     found = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    found = [path for path in found if not _ignored(path.relative_to(folder))]
+    found = [path for path in found if not _hidden(path.relative_to(folder))]
     if not found:
         raise DataError(f"{folder}: no files in this folder; put images into it")
     return found
 
 
-def _ignored(path: Path) -> bool:
-    return path.name.lower() in IGNORED or any(part.startswith(".") for part in path.parts)
+def _hidden(path: Path) -> bool:
+    return ignored(path) or any(part.startswith(".") for part in path.parts)
 
 
 def decoded(

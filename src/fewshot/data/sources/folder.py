@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median_low
@@ -45,6 +45,9 @@ def source(settings: FolderSettings) -> Source:
     split, notes = _split(settings, names, Counter(item.label for item in items))
     if settings.test_folder is not None:
         items += _tested(Path(settings.test_folder), names)
+    strays = [path.name for path in beside(folder) if not settings.split or path != Path(settings.split)]
+    if strays:
+        notes += (f"Not in a class folder, so left out: {first_of(strays)}.",)
     sides = _shorter_sides(folder, items)  # also where the size is given: what is no image is named before any is decoded
     size = settings.image_size or min(max(median_low(sides), SMALLEST_IMAGE), LARGEST)
     if settings.image_size is None:
@@ -99,8 +102,9 @@ def _shorter_sides(folder: Path, items: Iterable[Item]) -> list[int]:
         except Exception:  # whatever else a file that is no image makes Pillow raise
             others.append(item.file)
     if others:
-        named = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
-        raise DataError(f"{folder}: not an image that Pillow knows: {named}; remove from the class folders what is no image")
+        raise DataError(
+            f"{folder}: not an image that Pillow knows: {first_of(others)}; remove from the class folders what is no image"
+        )
     return sides
 
 
@@ -139,7 +143,7 @@ def class_images(folder: Path) -> list[Path]:
     """
     found = []
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.name.lower() in IGNORED:
+        if ignored(path):
             continue
         if not path.is_file():
             raise DataError(f"{path}: a folder inside a class folder; move its images up or make it a class of its own")
@@ -147,3 +151,18 @@ def class_images(folder: Path) -> list[Path]:
     if not found:
         raise DataError(f"{folder}: class folder without images; add some or remove the folder")
     return found
+
+
+def beside(folder: Path) -> list[Path]:
+    """The files that lie beside the class folders of a folder, by name, without those that are ignored everywhere."""
+    return [path for path in sorted(folder.iterdir()) if path.is_file() and not ignored(path)]
+
+
+def ignored(path: Path) -> bool:
+    """Whether a file is hidden, or one that desktops leave."""
+    return path.name.startswith(".") or path.name.lower() in IGNORED
+
+
+def first_of(names: Sequence[str]) -> str:
+    """Three names, and how many more there are."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -51,12 +51,12 @@ def test_the_run_file_for_ones_own_images_does_with_what_it_says_it_wants(pytest
 
 def test_split_file(tmp_path, kit):
     make(kit, tmp_path / "photos", classes=3)
-    split = tmp_path / "split.csv"
+    split = tmp_path / "photos" / "split.csv"  # no stray file
     split.write_text("class,part\nclass2,base\nclass0,test\nclass1,val\n")
     settings = settings_for(tmp_path / "photos", split=str(split))
     store = kit.prepared(folder.source(settings), settings, tmp_path / "store")
     assert store.classes["name"].tolist() == ["class2", "class1", "class0"]
-    assert store.meta["notes"] == []
+    assert store.meta["notes"] == ["Not in a class folder, so left out: readme.txt."]
 
 
 def test_split_that_shares_a_class(tmp_path, kit):
