@@ -39,7 +39,9 @@ class Command:
 
     def wait(self, seconds: float = 300) -> "Command":
         self._waiter.join(seconds)
-        assert self.status is not None, f"still running after {seconds} s"
+        if self.status is None:
+            self.kill()  # else its status would be taken for that of the next program
+            raise AssertionError(f"not done after {seconds} s; ended")
         return self
 
     @property
@@ -48,9 +50,11 @@ class Command:
 
     def kill(self) -> "Command":
         """SIGKILL, to the program and its workers."""
-        with suppress(ProcessLookupError):  # it has just ended
-            os.killpg(self.pid, signal.SIGKILL)
-        return self.wait()
+        for kill in (os.killpg, os.kill):  # in its first moment it leads no group yet
+            with suppress(ProcessLookupError):  # it has just ended
+                kill(self.pid, signal.SIGKILL)
+        self._waiter.join()
+        return self
 
     @property
     def said(self) -> str:
