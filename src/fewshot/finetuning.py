@@ -44,13 +44,16 @@ class Finetuning:
     def _images(self) -> Tensor:
         return torch.from_numpy(np.array(self.ground.store.images)).to(self.ground.network.mean.device)
 
-    def __call__(self, network: Network, task: Task, state: Path) -> tuple[npt.NDArray[np.int32], Curve]:
+    def __call__(
+        self, network: Network, task: Task, state: Path, new_embedding: bool = False
+    ) -> tuple[npt.NDArray[np.int32], Curve]:
         """Train a network, which is changed, to the end; what it then predicts, and its curve, epoch 0 included.
 
         Args:
             network: with a classifier of base and novel classes (of the novel ones alone where `with_base` is false).
             task: whose exemplars are trained on, and whose images are predicted.
             state: file of the resumable state.
+            new_embedding: the embedding layer is not trained yet either, and learns as fast as the classifier.
         """
         classes = self._classes(task)
         labels = torch.full((len(self.ground.store.labels),), -1)
@@ -72,11 +75,12 @@ class Finetuning:
             return {name: found[name] for name in self.measured} | {"accuracy": found[self.measured[0]], "ci95": 0.0}
 
         start = measured(network)
+        new = (network.embedding, network.classifier) if new_embedding else (network.classifier,)
         trainer = Trainer(
             network, Classification(ClassificationSettings(), network.feature_shape[0], seed), batches, self._images,
             labels.to(self._images.device), training, name=f"{self.ground.name}, task {task.number}", seed=seed,
             state=State(state, f"task {task.number}"), validate=measured,
-            factors={network.classifier: training.optimizer.head_factor},
+            factors=dict.fromkeys(new, training.optimizer.head_factor),
         )  # fmt: skip
         trainer.run(lambda iteration: False)
         curve: Curve = [{"epoch": 0, **{name: start[name] for name in self.measured}}]

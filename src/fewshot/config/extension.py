@@ -48,7 +48,7 @@ class FinetuningSettings(Settings):
     """Passes over the training images, those of a novel class counted once however often they are drawn."""
     batch_size: Annotated[int, Field(ge=2)] = 64
     optimizer: OptimizerSettings = OptimizerSettings(name="rmsprop", lr=1e-4, weight_decay=0.0, head_factor=10.0)
-    """`head_factor` is the classifier's alone: the embedding layer is trained already."""
+    """`head_factor` is the classifier's alone, for the embedding layer is trained already; in joint training it is of both."""
     decay: Annotated[float, Field(gt=0, le=1)] = 0.94
     """Factor by which the learning rate falls every `decay_epochs` epochs."""
     decay_epochs: Annotated[int, Field(ge=1)] = 4

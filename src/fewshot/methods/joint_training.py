@@ -36,4 +36,4 @@ class _JointTraining:
         settings = self.ground.network.settings.model_copy(update={"classifier": self.settings.classifier})
         network = Network(settings, store.num_base + task.way, store.image_size, store.mean, store.std)
         network.load_pretrained()
-        return self.training(network.to(self.ground.network.mean.device), task, state)
+        return self.training(network.to(self.ground.network.mean.device), task, state, new_embedding=True)

@@ -201,6 +201,26 @@ def test_joint_training_starts_anew(world, tmp_path, kind):
     assert (said >= 0).all()
 
 
+@pytest.mark.parametrize("joint", [False, True])
+def test_layers_that_are_new_learn_faster(world, tmp_path, monkeypatch, joint):
+    """Section 5: a tenfold rate for randomly initialised layers; joint training has a new embedding layer too."""
+    ground, seen = world[1], {}
+
+    def stopped(network, *args, factors, **rest):
+        seen.update({name: factors.get(module) for name, module in network.named_children()})
+        raise InterruptedError
+
+    monkeypatch.setattr("fewshot.finetuning.Trainer", stopped)
+    made = (
+        joint_training.prepare(ground, JointTrainingSettings(method="joint_training", finetuning=FINETUNING))
+        if joint
+        else imprinting.prepare(ground, ImprintingSettings(method="imprinting", finetuning=FINETUNING))
+    )
+    with pytest.raises(InterruptedError):
+        made(_task(world, 5), tmp_path / "state")
+    assert seen == {"backbone": None, "embedding": 10.0 if joint else None, "classifier": 10.0}
+
+
 def test_an_embedding_without_class_weights_serves_novel_classes_alone(world, tmp_path):
     """Figure 6: of the lifted structured loss, with averages and with nearest neighbours."""
     _, ground, _ = world
