@@ -14,7 +14,8 @@ import pandas as pd
 
 from fewshot.files import atomic, write_json
 from fewshot.plan import AS_TRAINED, Plan
-from fewshot.report.papers import PROTOCOLS, backbone_name, backbone_title, network_deviations, stage1_name, stage2_name
+from fewshot.report.deviations import of_network
+from fewshot.report.papers import backbone_name, backbone_title, stage1_name, stage2_name
 from fewshot.report.published import PUBLISHED, Published, load_published
 from fewshot.report.rendering import Accuracy, Cell, Column, Table, write_tables
 from fewshot.report.results import (
@@ -191,7 +192,6 @@ def metrics(rows: Sequence[Row]) -> dict[str, Any]:
 def network_table(networks: Sequence[NetworkRecord], store: StoreRecord) -> Table:
     """Size, training, validation and cost of every network; what differs in its architecture and stage 1."""
     found: list[list[Cell]] = []
-    protocol = PROTOCOLS.get(store.dataset)
     for network in networks:
         info, settings = network.info, network.settings
         validation = info.get("validation") or {}
@@ -199,14 +199,13 @@ def network_table(networks: Sequence[NetworkRecord], store: StoreRecord) -> Tabl
         training, wide = settings.training, getattr(settings.backbone, "wide", 0)
         shape = settings.backbone.shape + (f" + {wide}" if wide else "")
         shape += f", embedding {settings.embedding}" if settings.embedding else ""
-        said = [] if protocol is None else network_deviations(settings, protocol)
         kept = f"{info['iteration']:,} of {training.iterations:,} ({info.get('kept', 'last')})"
         found.append(
             [
                 network.name, str(network.seed), f"{backbone_title(settings)}, {shape}", stage1_name(settings),
                 f"{info['parameters']:,}", kept, str(training.batch_size), accuracy,
                 "" if network.scale is None else f"{network.scale:.2f}", f"{info['seconds']:,.0f}", str(info["device"]),
-                str(info["precision"]), "; ".join(said),
+                str(info["precision"]), "; ".join(of_network(store.dataset, settings)),
             ]
         )  # fmt: skip
     caption = (

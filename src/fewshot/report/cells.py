@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from fewshot.plan import AS_TRAINED, Plan
-from fewshot.report.papers import LABELS, backbone_title, has_usual_widths
+from fewshot.report.paper000 import has_usual_widths
+from fewshot.report.papers import LABELS, backbone_title
 from fewshot.report.published import Published
 from fewshot.report.rendering import Accuracy, Cell, Column, Difference
 from fewshot.report.results import Row

@@ -6,15 +6,13 @@ deviations say it.
 
 from __future__ import annotations
 
-from fewshot.config import ActivationMappingSettings, AdaptationSettings, Conv64Settings, NetworkSettings, WideResNetSettings
-from fewshot.config.episodic import EpisodicSettings, LeakySquaredEuclideanSettings, SquaredEuclideanSettings
-from fewshot.report.papers import is_of_the_paper
+from fewshot.config import ActivationMappingSettings, AdaptationSettings, NetworkSettings
+from fewshot.report.paper000 import is_of_paper_000
+from fewshot.report.paper002 import is_of_paper_002
+from fewshot.report.paper004 import is_of_paper_004
 
 MAIN_TABLES = {"000": ("4", "5"), "002": ("1",), "004": ("readme",)}
 """Tables that compare methods, of each paper whose numbers stand in published.csv."""
-
-LEAKS = {"omniglot": (28, 0.0, 0.01), "miniimagenet": (84, 4.0, 0.01)}
-"""Data set -> image size in pixels, s and r of paper 002 (section 5.2)."""
 
 
 def paper_of(
@@ -30,28 +28,7 @@ def paper_of(
         shot: of the test; networks of paper 002 are tested with the shots they were trained with (None: any).
     """
     if isinstance(adaptation, ActivationMappingSettings):
-        return "004" if _of_004(dataset, network, adaptation, image_size) else None
+        return "004" if is_of_paper_004(dataset, network, adaptation, image_size) else None
     if network.distance is not None:
-        return "002" if adaptation is None and _of_002(dataset, network, image_size, shot) else None
-    return "000" if is_of_the_paper(dataset, network, adaptation, image_size) else None
-
-
-def _of_002(dataset: str, network: NetworkSettings, image_size: int, shot: int | None) -> bool:
-    backbone, objective = network.backbone, network.training.objective
-    if dataset not in LEAKS or not isinstance(backbone, Conv64Settings) or not isinstance(objective, EpisodicSettings):
-        return False
-    size, s, r = LEAKS[dataset]
-    distance = objective.distance
-    published = isinstance(distance, SquaredEuclideanSettings) or (
-        isinstance(distance, LeakySquaredEuclideanSettings) and (distance.s, distance.r) == (s, r)
-    )
-    network_is = backbone.widths == (64, 64, 64, 64) and backbone.last_pool == (dataset != "omniglot")
-    return published and network_is and image_size == size and shot in (None, objective.shot)
-
-
-def _of_004(dataset: str, network: NetworkSettings, adaptation: ActivationMappingSettings, image_size: int) -> bool:
-    backbone = network.backbone
-    simple = isinstance(backbone, Conv64Settings) and backbone.widths == (64, 64, 64, 64) and not backbone.last_pool
-    wide = isinstance(backbone, WideResNetSettings) and (backbone.depth, backbone.width) == (28, 10)
-    trained = network.training.classes == "base+val" and network.embedding is None
-    return dataset == "miniimagenet" and image_size == 80 and (simple or wide) and trained and not adaptation.views
+        return "002" if adaptation is None and is_of_paper_002(dataset, network, image_size, shot) else None
+    return "000" if is_of_paper_000(dataset, network, adaptation, image_size) else None

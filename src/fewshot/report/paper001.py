@@ -5,11 +5,17 @@ Qi et al., Low-Shot Learning with Imprinted Weights, CVPR 2018: sections 5 and 6
 
 from __future__ import annotations
 
-from fewshot.config import AdaptationSettings, ImprintingSettings, JointTrainingSettings, NetworkSettings, TorchvisionSettings
+from fewshot.config import FinetuningSettings, ImprintingSettings, JointTrainingSettings, NetworkSettings, TorchvisionSettings
+from fewshot.config.training import OptimizerSettings
+from fewshot.report.setting import Facts
 
-IMAGE_SIZE, EMBEDDING, EPOCHS, NOVEL = 256, 64, 112, 100
+IMAGE_SIZE, CROP, EMBEDDING, EPOCHS, VIEWS = 256, 224, 64, 112, 5
+LR, NEW_LAYERS, DECAY, DECAY_EPOCHS = 1e-4, 10, 0.94, 4
+"""RMSProp's learning rate, its multiple for new layers, and the factor by which it falls every so many epochs."""
 DATASETS = {"cub": "cub-halves"}
 """Data set of a run -> its name in published.csv, where the classes are divided as in the paper."""
+COMPARED = (*DATASETS, "fc100", "miniimagenet")
+"""Data sets whose runs are compared with its protocol."""
 
 
 def is_of_paper_001(dataset: str, network: NetworkSettings, image_size: int) -> bool:
@@ -24,31 +30,60 @@ def is_of_paper_001(dataset: str, network: NetworkSettings, image_size: int) -> 
     )
 
 
-def low_shot_deviations(
-    network: NetworkSettings, adaptation: AdaptationSettings | None, image_size: int, tasks: int
-) -> list[str]:
-    """What differs from the paper's CUB experiments (images of `image_size` pixels) in a network and its extension."""
-    if not isinstance(adaptation, ImprintingSettings | JointTrainingSettings):
-        return []
+def deviations(facts: Facts) -> list[str] | None:
+    """What differs from the paper's CUB experiments in a network and its extension, one sentence an entry; None on data sets
+    not compared.
+    """
+    adaptation, network = facts.adaptation, facts.network
+    if facts.dataset not in COMPARED or not isinstance(adaptation, ImprintingSettings | JointTrainingSettings):
+        return None
     found = []
+    if facts.dataset not in DATASETS:
+        found.append(f"{facts.dataset}, on which the paper has no numbers")
     backbone = network.backbone
-    weights = getattr(backbone, "weights", "none")
-    if (backbone.name, weights) != ("googlenet", "imagenet"):
-        found.append(f"{backbone.name} (weights: {weights}) instead of GoogLeNet with ImageNet weights")
+    if (backbone.name, getattr(backbone, "weights", "none")) != ("googlenet", "imagenet"):
+        found.append(f"{_words(network)} instead of GoogLeNet with ImageNet weights")
     if network.embedding != EMBEDDING:
         found.append(f"an embedding of {network.embedding or 'no layer of its own'} instead of {EMBEDDING}")
-    if image_size != IMAGE_SIZE or network.training.augmentation.crop != 224:
-        found.append(f"images of {network.training.augmentation.crop or image_size} px instead of 224 of 256")
-    if network.training.optimizer.name != "rmsprop":
-        found.append(f"stage 1 optimizer {network.training.optimizer.name} instead of RMSProp")
+    if facts.image_size != IMAGE_SIZE or network.training.augmentation.crop != CROP:
+        found.append(f"images of {network.training.augmentation.crop or facts.image_size} px instead of {CROP} of {IMAGE_SIZE}")
+    found += _rates("stage 1", network.training.optimizer)
+    if isinstance(adaptation, ImprintingSettings) and adaptation.views not in (0, VIEWS):
+        found.append(f"{adaptation.views} augmented views instead of {VIEWS}")
     if adaptation.finetuning is not None:
-        tuning = adaptation.finetuning
-        if tuning.optimizer.name != "rmsprop":
-            found.append(f"fine-tuned with {tuning.optimizer.name} instead of RMSProp")
-        if tuning.epochs != EPOCHS:
-            found.append(f"fine-tuned for {tuning.epochs} epochs instead of {EPOCHS}")
+        found += _finetuning(adaptation.finetuning)
     if isinstance(adaptation, JointTrainingSettings) and adaptation.classifier.kind != "linear":
         found.append("joint training with normalised embeddings and weights, which the paper's has not")
-    if tasks != 1:
-        found.append(f"{tasks} draws of the exemplars instead of one")
+    if facts.tasks != 1:
+        found.append(f"{facts.tasks} draws of the exemplars instead of one")
     return found
+
+
+def _words(network: NetworkSettings) -> str:
+    weights = getattr(network.backbone, "weights", None)
+    return f"{network.backbone.name} ({f'weights: {weights}' if weights else f'{network.backbone.shape}, from random weights'})"
+
+
+def _finetuning(settings: FinetuningSettings) -> list[str]:
+    found = _rates("fine-tuning", settings.optimizer)
+    if settings.epochs != EPOCHS:
+        found.append(f"fine-tuned for {settings.epochs} epochs instead of {EPOCHS}")
+    if (settings.decay, settings.decay_epochs) != (DECAY, DECAY_EPOCHS):
+        found.append(
+            f"fine-tuning: learning rate times {settings.decay:g} every {settings.decay_epochs} epochs instead of {DECAY:g} "
+            f"every {DECAY_EPOCHS}"
+        )
+    if not settings.balanced:
+        found.append("fine-tuning without oversampling of the novel classes")
+    return found
+
+
+def _rates(what: str, optimizer: OptimizerSettings) -> list[str]:
+    """A sentence where optimizer or learning rates are others."""
+    if (optimizer.name, optimizer.lr, optimizer.head_factor) == ("rmsprop", LR, NEW_LAYERS):
+        return []
+    name = {"rmsprop": "RMSProp", "sgd": "SGD"}.get(optimizer.name, optimizer.name)
+    return [
+        f"{what}: {name} at {optimizer.lr:g}, new layers times {optimizer.head_factor:g}, instead of RMSProp at {LR:g}, new "
+        f"layers times {NEW_LAYERS}"
+    ]

@@ -19,8 +19,10 @@ from fewshot.errors import DataError
 from fewshot.files import read_record
 from fewshot.plan import AS_TRAINED, EvaluatedSetting, EvaluationJob, NetworkJob, Plan
 from fewshot.predictions import CLASS_MEAN
-from fewshot.report.papers import Facts, backbone_name, deviations, method_name
+from fewshot.report.deviations import deviations
+from fewshot.report.papers import backbone_name, method_name
 from fewshot.report.published import Number, Published
+from fewshot.report.setting import Facts
 from fewshot.report.statistics import Floats, mean_interval
 
 

@@ -1,0 +1,156 @@
+"""What paper 000 states of its experiments, and what a run does otherwise.
+
+Lifchitz et al., Dense Classification and Implanting for Few-Shot Learning, CVPR 2019: section 5.1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fewshot.config import AdaptationSettings, ClassificationSettings, ImplantingSettings, NetworkSettings
+from fewshot.report.setting import Facts, counts, dashes, samples, tested
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What paper 000 states about its experiments on one data set (section 5.1); what it leaves out is not here.
+
+    Attributes:
+        image_size: pixels.
+        images: images of a base class, all of which are trained on.
+        iterations, batch_size, optimizer, scale: of stage 1; `scale` is the initial tau.
+        optimizer_words: the optimizer in the paper's words.
+    """
+
+    image_size: int
+    iterations: int
+    batch_size: int
+    optimizer: str
+    optimizer_words: str
+    scale: float
+    images: int = 600
+    queries: int = 30
+    tasks: int = 10_000
+    adapted_tasks: int = 5_000
+    implant_epochs: int = 50
+    implant_width: int = 16
+    implant_scale: float = 10.0
+    wide: int = 16
+
+
+PROTOCOLS = {
+    "miniimagenet": Protocol(84, 8_000, 200, "sgd", "SGD with Nesterov momentum", 10.0),
+    "fc100": Protocol(32, 12_500, 512, "adam", "Adam", 100.0),
+}
+"""Data set -> protocol of paper 000."""
+
+WIDTHS = {"resnet12": (64, 128, 256, 512), "c128f": (64, 64, 128, 128)}
+"""Of the paper's backbones."""
+
+
+def has_usual_widths(network: NetworkSettings) -> bool:
+    """Whether a backbone of settable widths has those of the paper."""
+    widths: tuple[int, ...] = getattr(network.backbone, "widths", ())
+    return widths == WIDTHS.get(network.backbone.name, widths)
+
+
+def is_of_paper_000(dataset: str, network: NetworkSettings, adaptation: AdaptationSettings | None, image_size: int) -> bool:
+    """Whether paper 000 has this very network (widths, implants) on images of `image_size` pixels, so that its numbers count.
+
+    How long or with what optimizer it was trained does not count here: `deviations` says it.
+    """
+    protocol, backbone = PROTOCOLS.get(dataset), network.backbone
+    if protocol is None or image_size != protocol.image_size or backbone.name not in WIDTHS or not has_usual_widths(network):
+        return False
+    if network.embedding is not None:
+        return False
+    if adaptation is not None and getattr(adaptation, "width", None) != protocol.implant_width:
+        return False
+    return getattr(backbone, "wide", 0) in (0, protocol.wide)
+
+
+def deviations(facts: Facts) -> list[str] | None:
+    """What differs from the paper in a network as trained or with implants, one sentence an entry; None on other data sets."""
+    protocol = PROTOCOLS.get(facts.dataset)
+    if protocol is None:
+        return None
+    found = [*network_deviations(facts.network, protocol), *_data_deviations(facts, protocol)]
+    found += _stage2_deviations(facts.adaptation, protocol)
+    return found + tested(facts, protocol.tasks if facts.adaptation is None else protocol.adapted_tasks, protocol.queries)
+
+
+def network_deviations(network: NetworkSettings, protocol: Protocol) -> list[str]:
+    """What differs in a network and its stage 1 (all that model.json records and the paper states)."""
+    found = []
+    backbone, classifier, training = network.backbone, network.classifier, network.training
+    widths = WIDTHS.get(backbone.name)
+    if widths is None:
+        found.append(f"backbone {backbone.name}, which the paper does not use")
+    elif backbone.shape != dashes(widths):
+        found.append(f"widths {backbone.shape} instead of {dashes(widths)}")
+    wide = getattr(backbone, "wide", 0)
+    if wide not in (0, protocol.wide):
+        found.append(f"last block widened by {wide} channels instead of {protocol.wide}")
+    if network.embedding is not None:
+        found.append(f"an embedding layer of {network.embedding}, which the paper does not have")
+    if classifier.kind != "cosine":
+        found.append(f"{classifier.kind} classifier instead of a scaled cosine classifier")
+    else:
+        if classifier.scale != protocol.scale:
+            found.append(f"initial scale {classifier.scale:g} instead of {protocol.scale:g}")
+        if not classifier.learn_scale:
+            found.append("scale fixed in stage 1 instead of learned")
+    found += samples((training.iterations, training.batch_size), (protocol.iterations, protocol.batch_size))
+    optimizer = training.optimizer
+    if optimizer.name != protocol.optimizer:
+        found.append(f"stage 1 optimizer {optimizer.name} instead of {protocol.optimizer_words}")
+    elif optimizer.name == "sgd" and not (optimizer.nesterov and optimizer.momentum > 0):
+        found.append(f"stage 1 optimizer sgd without Nesterov momentum instead of {protocol.optimizer_words}")
+    return found + _added(network)
+
+
+def _added(network: NetworkSettings) -> list[str]:
+    """What the paper's loss (eq. 8 and 10) does not have."""
+    objective = network.training.objective
+    if not isinstance(objective, ClassificationSettings):
+        return []
+    found = []
+    if objective.label_smoothing:
+        found.append(f"label smoothing of {objective.label_smoothing:g} in stage 1, which the paper does not have")
+    if objective.rotation is not None:
+        found.append("rotation self-supervision in stage 1, which the paper does not have")
+    if objective.distillation is not None:
+        found.append(f"distillation from {objective.distillation.teacher} in stage 1, which the paper does not have")
+    return found
+
+
+def _data_deviations(facts: Facts, protocol: Protocol) -> list[str]:
+    found = []
+    if facts.image_size != protocol.image_size:
+        found.append(f"images of {facts.image_size} px instead of {protocol.image_size} px")
+    if facts.trained_images != (protocol.images, protocol.images):
+        found.append(f"{counts(facts.trained_images)} images a base class trained on instead of {protocol.images}")
+    if facts.population != "novel":
+        images = counts(facts.held_out_images)
+        found.append(f"base images tested: a held-out part of the set ({images} a class) instead of extra images")
+    return found
+
+
+def _stage2_deviations(adaptation: AdaptationSettings | None, protocol: Protocol) -> list[str]:
+    if not isinstance(adaptation, ImplantingSettings):
+        return []
+    found = []
+    if adaptation.epochs != protocol.implant_epochs:
+        found.append(f"implants trained for {adaptation.epochs} epochs instead of {protocol.implant_epochs}")
+    if adaptation.width != protocol.implant_width:
+        found.append(f"implants of {adaptation.width} channels instead of {protocol.implant_width}")
+    if adaptation.scale != protocol.implant_scale:
+        found.append(f"stage 2 scale {adaptation.scale:g} instead of {protocol.implant_scale:g}")
+    if adaptation.shortcut:
+        found.append("implants with a widened shortcut, which the paper does not draw")
+    norm = "with" if adaptation.batch_norm else "without"
+    return [
+        *found,
+        f"implants' learning rate, weight decay, batch normalisation and initialisation are unpublished; ours are "
+        f"{adaptation.lr:g}, {adaptation.weight_decay:g}, {norm}, {adaptation.init}",
+    ]

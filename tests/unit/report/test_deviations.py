@@ -1,0 +1,299 @@
+"""What a run does otherwise than its paper, in words: every paper's own protocol, and what is said of each change."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fewshot.config import ImplantingSettings, NetworkSettings, load
+from fewshot.plan import Plan
+from fewshot.report.deviations import deviations, of_network
+from fewshot.report.paper000 import PROTOCOLS, network_deviations
+from fewshot.report.setting import Facts
+
+RUNS = Path(__file__).parents[3] / "config" / "runs"
+UNPUBLISHED = "implants' learning rate, weight decay, batch normalisation and initialisation are unpublished; ours are {}"
+
+
+def network(
+    backbone: dict[str, Any] | None = None, classifier: dict[str, Any] | None = None, **training: Any
+) -> NetworkSettings:
+    data = {"backbone": {"name": "resnet12", **(backbone or {})}, "classifier": classifier or {}, "training": training}
+    return NetworkSettings.model_validate(data)
+
+
+def fc100_network(**changes: Any) -> NetworkSettings:
+    training = {"iterations": 12_500, "batch_size": 512, "optimizer": {"name": "adam"}}
+    return network(classifier={"pooling": "dense", "scale": 100}, **{**training, **changes})
+
+
+AS_PAPER = Facts("fc100", 32, (600, 600), (0, 0), fc100_network(), None, 10_000, 30)
+
+
+def test_the_papers_own_protocol_has_no_deviations() -> None:
+    assert deviations(AS_PAPER) == []
+    mini = Facts(
+        "miniimagenet", 84, (600, 600), (0, 0), network(), ImplantingSettings(method="implanting", shortcut=False), 5_000, 30
+    )
+    assert deviations(mini) == [UNPUBLISHED.format("0.003, 0.01, with, fan_in")]
+    wide = network({"wide": 16})
+    assert network_deviations(wide, PROTOCOLS["miniimagenet"]) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"tasks": 1_000}, "1,000 tasks instead of 10,000"),
+        ({"queries": 15}, "15 queries a class instead of 30"),
+        ({"image_size": 84}, "images of 84 px instead of 32 px"),
+        ({"trained_images": (500, 500)}, "500 images a base class trained on instead of 600"),
+        ({"trained_images": (480, 500)}, "480 to 500 images a base class trained on instead of 600"),
+        (
+            {"population": "both", "held_out_images": (100, 100)},
+            "base images tested: a held-out part of the set (100 a class) instead of extra images",
+        ),
+        ({"part": "val"}, "tasks drawn from the validation classes instead of the test classes"),
+        ({"notes": ["archive hash not checked."]}, "archive hash not checked"),
+        ({"config_deviations": ("lr tuned",)}, "lr tuned"),
+        (
+            {"network": fc100_network(iterations=600, batch_size=64)},
+            "stage 1: 600 iterations of 64 instead of 12,500 of 512 (0.6 % of the samples)",
+        ),
+        ({"network": fc100_network(optimizer={"name": "sgd"})}, "stage 1 optimizer sgd instead of Adam"),
+        (
+            {"network": fc100_network(objective={"label_smoothing": 0.1})},
+            "label smoothing of 0.1 in stage 1, which the paper does not have",
+        ),
+        (
+            {"network": fc100_network(objective={"rotation": {}})},
+            "rotation self-supervision in stage 1, which the paper does not have",
+        ),
+        (
+            {"network": fc100_network(objective={"distillation": {"teacher": "other"}})},
+            "distillation from other in stage 1, which the paper does not have",
+        ),
+        (
+            {"network": fc100_network().model_copy(update={"embedding": 64})},
+            "an embedding layer of 64, which the paper does not have",
+        ),
+    ],
+)
+def test_one_change_is_one_sentence(changes: dict[str, Any], sentence: str) -> None:
+    assert deviations(replace(AS_PAPER, **changes)) == [sentence]
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentences"),
+    [
+        (network({"widths": [16, 32, 64, 128]}), ["widths 16-32-64-128 instead of 64-128-256-512"]),
+        (network({"wide": 8}), ["last block widened by 8 channels instead of 16"]),
+        (network({"name": "conv64"}), ["backbone conv64, which the paper does not use"]),
+        (network(classifier={"kind": "linear"}), ["linear classifier instead of a scaled cosine classifier"]),
+        (
+            network(classifier={"scale": 20, "learn_scale": False}),
+            ["initial scale 20 instead of 10", "scale fixed in stage 1 instead of learned"],
+        ),
+        (
+            network(optimizer={"nesterov": False}),
+            ["stage 1 optimizer sgd without Nesterov momentum instead of SGD with Nesterov momentum"],
+        ),
+        (network(iterations=16_000), ["stage 1: 16,000 iterations of 200 instead of 8,000 of 200 (200 % of the samples)"]),
+    ],
+)
+def test_network_deviations(settings: NetworkSettings, sentences: list[str]) -> None:
+    assert network_deviations(settings, PROTOCOLS["miniimagenet"]) == sentences
+
+
+def test_implants() -> None:
+    changed = ImplantingSettings(method="implanting", epochs=10, width=8, scale=5)
+    assert deviations(replace(AS_PAPER, adaptation=changed)) == [
+        "implants trained for 10 epochs instead of 50",
+        "implants of 8 channels instead of 16",
+        "stage 2 scale 5 instead of 10",
+        "implants with a widened shortcut, which the paper does not draw",
+        UNPUBLISHED.format("0.003, 0.01, with, fan_in"),
+        "10,000 tasks instead of 5,000",
+    ]
+
+
+def test_other_data_sets_have_only_the_config_and_the_store_to_go_by() -> None:
+    facts = replace(AS_PAPER, dataset="glyphs", tasks=3, notes=["drawn"], config_deviations=("short", "drawn"))
+    assert deviations(facts) == ["drawn", "short"]
+
+
+# --- every paper by the run files of its tables ----------------------------------------------------------------------
+
+
+def automatic(run: str, name: str, of: str = "as-trained", **changed: Any) -> list[str]:
+    """Deviations of the first setting of a network and an adaptation in a run file, without the file's own sentences."""
+    plan = Plan(load(RUNS / f"{run}.yaml"))
+    config = plan.config
+    images = {"omniglot": 20, "cub": 30}.get(config.dataset.name, 600)
+    held_out = round(images * config.dataset.held_out) if config.dataset.name != "cub" else 0
+    job = next(job for job in plan.evaluations if (job.network.name, job.adaptation) == (name, of))
+    assert config.dataset.image_size is not None
+    facts = Facts(
+        config.dataset.name, config.dataset.image_size, (images - held_out,) * 2, (held_out,) * 2, job.network.settings,
+        config.stage2.get(of), job.settings[0].tasks, config.evaluation.queries, part=config.evaluation.part,
+    )  # fmt: skip
+    return deviations(replace(facts, **changed))
+
+
+OURS = "images normalised by mean and deviation of the training images; convolutions without bias, from He-normal weights"
+ONES = "batch normalisation starts from ones; the PyTorch of the paper's time drew from U(0, 1)"
+CAPPED = "at most 40,000 training tasks instead of 1,000,000"
+ONCE = "not trained again on training and validation classes at the end, as the authors' code does"
+
+
+@pytest.mark.parametrize(
+    ("run", "name", "adaptation", "sentences"),
+    [
+        ("000_table5_fc100", "resnet12-gap", "as-trained", []),
+        ("000_table4_methods", "resnet12-wide", "as-trained", ["500 images a base class trained on instead of 600"]),
+        ("001_cub", "d64", "imprinting", ["10 draws of the exemplars instead of one"]),
+        ("001_cub", "d64", "imprinting-aug", ["10 draws of the exemplars instead of one"]),
+        ("001_cub", "d64", "imprinting-ft", ["3 draws of the exemplars instead of one"]),
+        ("001_cub", "d64", "joint", ["3 draws of the exemplars instead of one"]),
+        ("002_table1_omniglot", "lsed-1shot-uniform", "as-trained", [CAPPED, ONCE, OURS]),
+        ("002_table1_omniglot", "protonet-5shot", "as-trained", [ONES, CAPPED, ONCE, OURS]),
+        ("002_table1_miniimagenet", "lsed-5shot", "as-trained", [ONES, CAPPED, OURS, "1,000 tasks instead of 600"]),
+        (
+            "002_table1_miniimagenet_cpu", "protonet-1shot-uniform", "as-trained",
+            [
+                "learning rate halved every 90 tasks instead of every 2,000",
+                "360 training tasks, not until 20,000 in a row bring nothing better", OURS, "1,000 tasks instead of 600",
+            ],
+        ),
+        (
+            "004_miniimagenet", "simple-80", "mapped",
+            ["trained on base and validation classes: not like for like with networks trained on base classes alone"],
+        ),
+        (
+            "004_miniimagenet", "wrn-64", "mapped",
+            [
+                "trained on the base classes alone instead of base and validation classes",
+                "stage 1: 180,000 iterations of 64 instead of 225,000 of 64 (80 % of the samples)",
+            ],
+        ),
+        (
+            "004_miniimagenet_cpu", "c128f-gap", "mapped",
+            [
+                "images of 84 px instead of 80 px", "500 images a base class trained on instead of 600",
+                "backbone c128f 64-64-128-128 instead of Conv-64 or WRN-28-10",
+                "cosine classifier in stage 1 instead of a linear one",
+                "trained on the base classes alone instead of base and validation classes",
+                "stage 1: 4,000 iterations of 64 instead of 225,000 of 64 (1.8 % of the samples)",
+                "stage 1: sgd at 0.1, weight decay 0.0005, schedule steps, instead of SGD with Nesterov momentum at a constant "
+                "0.1, weight decay 0.0001",
+                "stage 1 without the paper's random resized crops and colour jitter of 0.4", "10,000 tasks instead of 1,000",
+                "30 queries a class instead of all remaining images as queries",
+            ],
+        ),
+    ],
+)  # fmt: skip
+def test_a_run_files_setting_against_the_paper_of_its_method(
+    run: str, name: str, adaptation: str, sentences: list[str]
+) -> None:
+    assert automatic(run, name, adaptation) == sentences
+
+
+@pytest.mark.parametrize(("run", "name"), [("001_fc100_cpu", "d64"), ("001_miniimagenet_cpu", "c128f-gap")])
+def test_imprinting_is_held_against_paper_001_on_the_data_sets_of_paper_000_too(run: str, name: str) -> None:
+    found = automatic(run, name, "imprinting")
+    assert found[0].endswith("on which the paper has no numbers")
+    assert "from random weights) instead of GoogLeNet with ImageNet weights" in found[1]
+    assert found[-1] == "10 draws of the exemplars instead of one"
+    assert not [text for text in found if "tasks instead of" in text or "queries" in text or "initial scale" in text]
+
+
+@pytest.mark.parametrize(
+    ("adaptation", "sentences"),
+    [
+        ({"method": "imprinting", "views": 10}, ["10 augmented views instead of 5"]),
+        (
+            {"method": "imprinting", "finetuning": {"epochs": 20, "decay_epochs": 2, "balanced": False}},
+            [
+                "fine-tuned for 20 epochs instead of 112",
+                "fine-tuning: learning rate times 0.94 every 2 epochs instead of 0.94 every 4",
+                "fine-tuning without oversampling of the novel classes",
+            ],
+        ),
+        (
+            {"method": "imprinting", "finetuning": {"optimizer": {"name": "sgd", "lr": 0.001}}},
+            ["fine-tuning: SGD at 0.001, new layers times 1, instead of RMSProp at 0.0001, new layers times 10"],
+        ),
+        (
+            {"method": "joint_training", "classifier": {"kind": "cosine"}},
+            ["joint training with normalised embeddings and weights, which the paper's has not"],
+        ),
+    ],
+)
+def test_extensions_of_paper_001(adaptation: dict[str, Any], sentences: list[str]) -> None:
+    config = load(RUNS / "001_cub.yaml")
+    kind = {"imprinting": type(config.stage2["imprinting"]), "joint_training": type(config.stage2["joint"])}
+    settings = kind[adaptation["method"]].model_validate(adaptation)
+    assert automatic("001_cub", "d64", "imprinting", adaptation=settings, tasks=1) == sentences
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"backbone": {"name": "conv64", "batch_norm_init": "uniform"}}, "with the last max-pooling"),
+        ({"backbone": {"name": "c128f"}}, "backbone c128f 64-64-128-128 instead of four convolutions of 64 channels"),
+        ({"objective": {"kind": "episodic", "way": 20, "queries": 5}}, "training tasks of 20 classes instead of 60"),
+        ({"objective": {"kind": "episodic", "way": 60}}, "training tasks of 15 queries a class instead of 5"),
+        ({"optimizer": {"name": "sgd", "lr": 0.1, "weight_decay": 0}}, "sgd at 0.1 instead of Adam at 0.001"),
+        ({"schedule": {"kind": "cosine"}}, "learning rate: cosine instead of halved every 2,000 tasks"),
+        ({"augmentation": {"crop_padding": 0}}, "training images are augmented, which the paper's are not"),
+        (
+            {"validation": {"every": 100, "patience": 10}},
+            "training ends after 1,000 tasks without a better state instead of 20,000",
+        ),
+    ],
+)
+def test_one_change_against_paper_002(changed: dict[str, Any], sentence: str) -> None:
+    config = load(RUNS / "002_table1_omniglot.yaml")
+    settings = config.stage1.networks["protonet-1shot-uniform"].model_dump()
+    backbone = changed.pop("backbone", settings["backbone"])
+    data = {**settings, "backbone": backbone, "training": {**settings["training"], **changed}}
+    other = NetworkSettings.model_validate(data)
+    usual = automatic("002_table1_omniglot", "protonet-1shot-uniform")
+    assert [
+        text for text in automatic("002_table1_omniglot", "protonet-1shot-uniform", network=other) if text not in usual
+    ] == [sentence]
+
+
+def test_the_mapping_of_paper_004() -> None:
+    config = load(RUNS / "study_mapping_fc100_cpu.yaml")
+    found = {name: automatic("study_mapping_fc100_cpu", "c128f-gap", name) for name in config.stage2 if "implants" not in name}
+    extra = {name: [text for text in said if text not in found["start"]] for name, said in found.items()}
+    assert "tasks drawn from the validation classes instead of the test classes" in found["start"]
+    assert extra == {
+        "start": [],
+        "lr-00001": ["mapping: learning rate 0.0001 instead of 0.001"],
+        "lr-001": ["mapping: learning rate 0.01 instead of 0.001"],
+        "short": ["mapping: iterations 2500 instead of 12500"],
+        "lr-00001-short": ["mapping: iterations 2500 instead of 12500", "mapping: learning rate 0.0001 instead of 0.001"],
+        "mean-1": ["mapping: probability of the mean 1 instead of 0.3"],
+        "mean-0": ["mapping: probability of the mean 0 instead of 0.3"],
+    }
+
+
+def test_networks_are_held_against_the_paper_that_trains_them() -> None:
+    tasks = load(RUNS / "002_table1_omniglot.yaml").stage1.networks["lsed-1shot-uniform"]
+    assert of_network("omniglot", tasks) == [CAPPED, ONCE, OURS]
+    assert of_network("fc100", tasks) == []
+    assert of_network("fc100", load(RUNS / "001_fc100_cpu.yaml").stage1.networks["lifted"]) == []
+    assert of_network("fc100", fc100_network()) == []
+    assert of_network("fc100", fc100_network(optimizer={"name": "sgd"})) == ["stage 1 optimizer sgd instead of Adam"]
+    assert of_network("glyphs", fc100_network(iterations=3)) == []
+
+
+def test_sentences_of_the_run_files_do_not_repeat_what_is_found() -> None:
+    """What the settings say by themselves has one home; see `automatic`."""
+    for path in sorted(RUNS.glob("*.yaml")):
+        plan = Plan(load(path))
+        own = set(plan.config.deviations)
+        found = {text for job in plan.evaluations for text in of_network(plan.config.dataset.name, job.network.settings)}
+        assert not own & found, path.name
