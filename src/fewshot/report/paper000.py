@@ -57,12 +57,13 @@ def has_usual_widths(network: NetworkSettings) -> bool:
 def is_of_paper_000(dataset: str, network: NetworkSettings, adaptation: AdaptationSettings | None, image_size: int) -> bool:
     """Whether paper 000 has this very network (widths, implants) on images of `image_size` pixels, so that its numbers count.
 
-    How long or with what optimizer it was trained does not count here: `deviations` says it.
+    It must have been trained on base classes alone, with the paper's loss and no more. How long or with what optimizer does not
+    count here: `deviations` says it.
     """
     protocol, backbone = PROTOCOLS.get(dataset), network.backbone
     if protocol is None or image_size != protocol.image_size or backbone.name not in WIDTHS or not has_usual_widths(network):
         return False
-    if network.embedding is not None:
+    if network.embedding is not None or network.training.classes != "base" or _added(network):
         return False
     if adaptation is not None and getattr(adaptation, "width", None) != protocol.implant_width:
         return False

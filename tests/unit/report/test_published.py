@@ -1,6 +1,5 @@
 """The published numbers: what config/published.csv holds and how a setting finds its number."""
 
-import re
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +12,6 @@ from fewshot.report.papers import backbone_name, stage1_name
 from fewshot.report.published import COLUMNS, Number, Published, load_published
 
 ROOT = Path(__file__).parents[3]
-PAPER = ROOT.parent / "shared" / "papers" / "000_f21c17c572d92b5e.txt"
 KEY = [
     "dataset", "backbone", "stage1", "stage2", "stage2_support_pooling", "stage2_query_pooling", "way", "shot", "population",
     "support_pooling", "query_pooling",
@@ -101,6 +99,14 @@ def test_later_numbers_and_whether_they_compare(
     rows = table[(table["row"] == row) & (table["dataset"] == dataset)]
     assert dict(zip(rows["shot"], rows["value"], strict=True)) == numbers
     assert set(rows["like_for_like"]) == like
+
+
+def test_what_is_not_known_to_compare_is_unknown(table: pd.DataFrame) -> None:
+    unrecorded = table["note"].str.contains("size of input not recorded")
+    assert set(table.loc[unrecorded, "like_for_like"]) == {"unknown"}
+    assert set(table.loc[table["like_for_like"] == "unknown", "note"].str.contains("not recorded")) == {True}
+    for words in ("upsampled", "external data", "large input", "trained on the validation classes"):
+        assert set(table.loc[table["note"].str.contains(words), "like_for_like"]) == {"no"}, words
 
 
 def test_what_is_transductive_is_never_like_for_like(table: pd.DataFrame) -> None:
@@ -228,6 +234,30 @@ def test_what_the_paper_did_not_do_has_no_number(
 
 
 @pytest.mark.parametrize(
+    ("changed", "known"),
+    [
+        ({}, True),
+        ({"schedule": {"kind": "cosine"}, "iterations": 3}, True),
+        ({"objective": {"rotation": {}}}, False),
+        ({"objective": {"distillation": {"teacher": "other"}}}, False),
+        ({"objective": {"label_smoothing": 0.1}}, False),
+        ({"classes": "base+val", "validation": {"every": 0, "keep": "last"}}, False),
+        (None, False),
+    ],
+)
+def test_numbers_stand_beside_the_papers_loss_and_classes_alone(
+    table: pd.DataFrame, changed: dict[str, object] | None, known: bool
+) -> None:
+    """None: an embedding layer."""
+    more = {"embedding": 64} if changed is None else {"training": changed}
+    settings = NetworkSettings.model_validate({"backbone": {"name": "resnet12"}, "classifier": {"pooling": "dense"}, **more})
+    found = Published(table).find(
+        "fc100", settings, None, image_size=32, way=5, shot=5, population="novel", support_pooling="gap", query_pooling="dense"
+    )
+    assert (found is not None) == known
+
+
+@pytest.mark.parametrize(
     ("settings", "size", "implant_width", "known"),
     [
         (network(), 84, None, True),
@@ -304,20 +334,6 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="its columns must be"):
         load_published(other)
     assert len(COLUMNS) == 20
-
-
-@pytest.mark.shared
-@pytest.mark.skipif(not PAPER.exists(), reason="the paper's text is not beside the project")
-def test_numbers_are_the_papers(table: pd.DataFrame) -> None:
-    """Every value and interval stands in the paper's text in this form, as often as the tables print it."""
-    lines = [re.sub(r"</?b>|</?math>|\$|\\pm|<math>\\pm", " ", line) for line in PAPER.read_text().splitlines()]
-    printed = re.findall(r"(\d\d\.\d\d)(?:\s*±?\s+(\d\.\d{1,2})\b)?", "\n".join(line.replace("±", " ") for line in lines))
-    found = pd.Series([(float(value), float(ci95) if ci95 else None) for value, ci95 in printed]).value_counts()
-    rows = table[(table["paper"] == "000") & (table["table"] != "text")]
-    wanted = pd.Series(
-        [(value, None if pd.isna(ci95) else ci95) for value, ci95 in zip(rows["value"], rows["ci95"], strict=True)]
-    ).value_counts()
-    assert {key: count for key, count in wanted.items() if found.get(key, 0) < count} == {}
 
 
 # --- papers 002 and 004 ----------------------------------------------------------------------------------------------
