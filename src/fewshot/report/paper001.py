@@ -14,6 +14,8 @@ LR, NEW_LAYERS, DECAY, DECAY_EPOCHS = 1e-4, 10, 0.94, 4
 """RMSProp's learning rate, its multiple for new layers, and the factor by which it falls every so many epochs."""
 DATASETS = {"cub": "cub-halves"}
 """Data set of a run -> its name in published.csv, where the classes are divided as in the paper."""
+SQUARES = "the central square of each image is resized; the paper resizes whole images to squares"
+"""What this software always does otherwise with photographs that are no squares."""
 COMPARED = (*DATASETS, "fc100", "miniimagenet")
 """Data sets whose runs are compared with its protocol."""
 
@@ -38,7 +40,9 @@ def deviations(facts: Facts) -> list[str] | None:
     if facts.dataset not in COMPARED or not isinstance(adaptation, ImprintingSettings | JointTrainingSettings):
         return None
     found = []
-    if facts.dataset not in DATASETS:
+    if facts.dataset in DATASETS:
+        found.append(SQUARES)
+    else:
         found.append(f"{facts.dataset}, on which the paper has no numbers")
     backbone = network.backbone
     if (backbone.name, getattr(backbone, "weights", "none")) != ("googlenet", "imagenet"):
@@ -48,6 +52,9 @@ def deviations(facts: Facts) -> list[str] | None:
     if facts.image_size != IMAGE_SIZE or network.training.augmentation.crop != CROP:
         found.append(f"images of {network.training.augmentation.crop or facts.image_size} px instead of {CROP} of {IMAGE_SIZE}")
     found += _rates("stage 1", network.training.optimizer)
+    schedule = network.training.schedule
+    if (schedule.kind, schedule.decay) != ("exponential", DECAY):
+        found.append(f"stage 1: learning rate by {schedule.kind}, instead of times {DECAY:g} every {DECAY_EPOCHS} epochs")
     if isinstance(adaptation, ImprintingSettings) and adaptation.views not in (0, VIEWS):
         found.append(f"{adaptation.views} augmented views instead of {VIEWS}")
     if adaptation.finetuning is not None:
