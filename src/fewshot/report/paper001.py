@@ -5,7 +5,14 @@ Qi et al., Low-Shot Learning with Imprinted Weights, CVPR 2018: sections 5 and 6
 
 from __future__ import annotations
 
-from fewshot.config import FinetuningSettings, ImprintingSettings, JointTrainingSettings, NetworkSettings, TorchvisionSettings
+from fewshot.config import (
+    ClassificationSettings,
+    FinetuningSettings,
+    ImprintingSettings,
+    JointTrainingSettings,
+    NetworkSettings,
+    TorchvisionSettings,
+)
 from fewshot.config.training import OptimizerSettings
 from fewshot.report.setting import Facts
 
@@ -21,13 +28,20 @@ COMPARED = (*DATASETS, "fc100", "miniimagenet")
 
 
 def is_of_paper_001(dataset: str, network: NetworkSettings, image_size: int) -> bool:
-    """Whether the paper has this very network on images of `image_size` pixels; how it was trained does not count here."""
-    backbone = network.backbone
+    """Whether the paper's tables have this very network on images of `image_size` pixels.
+
+    It is a cosine classifier of base classes: of the lifted structured loss the paper has figure 6, which prints no numbers.
+    How long or with what optimizer it was trained does not count here.
+    """
+    backbone, classifier = network.backbone, network.classifier
     return (
         dataset in DATASETS
         and isinstance(backbone, TorchvisionSettings)
         and (backbone.name, backbone.weights) == ("googlenet", "imagenet")
         and network.embedding == EMBEDDING
+        and (classifier.kind, classifier.pooling) == ("cosine", "gap")
+        and network.training.classes == "base"
+        and network.training.objective == ClassificationSettings()
         and image_size == IMAGE_SIZE
     )
 

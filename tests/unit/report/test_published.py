@@ -128,7 +128,10 @@ def test_no_cell_of_paper_001_is_lost_or_changed(table: pd.DataFrame, number: st
 def test_paper_001_is_found_for_its_own_network_alone(table: pd.DataFrame) -> None:
     def found(adaptation: dict[str, object], population: str, **changed: object) -> float | None:
         backbone = {"name": "googlenet", "weights": "imagenet"} | {key: changed[key] for key in {"weights"} & set(changed)}
-        network = NetworkSettings.model_validate({"backbone": backbone, "embedding": changed.get("embedding", 64)})
+        data = {"backbone": backbone, "embedding": changed.get("embedding", 64)}
+        network = NetworkSettings.model_validate(
+            data | {key: changed[key] for key in {"classifier", "training"} & set(changed)}
+        )
         settings = ImprintingSettings.model_validate({"method": "imprinting", **adaptation})
         number = Published(table).find(
             "cub", network, settings, image_size=256, way=int(str(changed.get("way", 100))), shot=5, population=population,
@@ -142,8 +145,13 @@ def test_paper_001_is_found_for_its_own_network_alone(table: pd.DataFrame) -> No
     assert found({"classes": "novel"}, "novel") == found({}, "novel") == 43.00
     assert found({"classes": "novel", "weights": "random", "finetuning": {}}, "novel") == 46.21
     assert found({"finetuning": {}}, "novel") is None
-    for changed in ({"way": 25}, {"embedding": 128}, {"weights": "none"}):
+    lifted = {"classifier": {"kind": "none"}, "training": {"objective": {"kind": "lifted_structured"}}}
+    for changed in (
+        {"way": 25}, {"embedding": 128}, {"weights": "none"}, {"classifier": {"pooling": "gmp"}},
+        {"training": {"objective": {"rotation": {}}}},
+    ):  # fmt: skip
         assert found({}, "all", **changed) is None
+    assert found({"classes": "novel"}, "novel", **lifted) is None, "figure 6 prints no numbers"
 
 
 def test_values_are_percent_and_words_are_the_configs(table: pd.DataFrame) -> None:
