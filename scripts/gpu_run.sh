@@ -20,6 +20,30 @@ seconds=${3:-540}
 python=${PYTHON:-python3}
 export PYTHONPATH=src${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
 
+# What is missing is said now, by name, and not by a traceback when the device's time is running. (`fewshot.cli` is imported for
+# what the packages themselves need; PyTorch, which takes seconds, is not.)
+"$python" - <<'CHECK' || exit 1
+import sys
+from importlib import metadata
+
+if not (3, 11) <= sys.version_info[:2] < (3, 13):
+    sys.exit(f"error: {sys.executable} is Python {sys.version.split()[0]}; set PYTHON to a Python 3.11 or 3.12")
+import re
+import tomllib
+
+with open("pyproject.toml", "rb") as file:
+    wanted = tomllib.load(file)["project"]["dependencies"]
+there = {re.sub(r"[-_.]+", "-", one.name).lower() for one in metadata.distributions() if one.name}
+missing = [one for one in wanted if re.split(r"[<>=!~ ]", one)[0] not in there]
+if not missing:
+    try:
+        import fewshot.cli
+    except ModuleNotFoundError as error:
+        missing = [error.name]
+if missing:
+    sys.exit(f"error: {sys.executable} lacks {', '.join(missing)}; bring the wheels (docs/gpu.md)")
+CHECK
+
 mkdir -p data/raw "$out"
 shopt -s nullglob
 for first in data/parts/*.part-00; do

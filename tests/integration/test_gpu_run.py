@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -13,7 +14,6 @@ from fewshot.config import load
 from fewshot.plan import Plan
 
 ROOT = Path(__file__).parents[2]
-pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -21,19 +21,40 @@ def away(tmp_path):
     """A checkout elsewhere."""
     folder = tmp_path / "away"
     folder.mkdir()
-    for name in ("src", "config"):
+    for name in ("src", "config", "pyproject.toml"):
         (folder / name).symlink_to(ROOT / name)
     (folder / "scripts").mkdir()
     (folder / "scripts/gpu_run.sh").write_bytes((ROOT / "scripts/gpu_run.sh").read_bytes())
     return folder
 
 
-def gpu_run(away, config, seconds):
-    environment = os.environ | {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
+def gpu_run(away, config, seconds, **more):
+    environment = os.environ | {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1", **more}
     command = ["bash", "scripts/gpu_run.sh", str(config), "packed", str(seconds)]
     return subprocess.run(command, cwd=away, env=environment, capture_output=True, text=True, check=False, timeout=300)
 
 
+@pytest.mark.parametrize(
+    ("hidden", "named"),
+    [(("safetensors", "typer"), r"safetensors>=[\d.]+, typer>=[\d.]+"), (("pydantic_core",), "pydantic_core")],
+)
+def test_packages_that_are_missing_are_said_in_one_line(away, tmp_path, hidden, named):
+    """Hidden is what the project names, and what a package of those needs."""
+    there = tmp_path / "packages"
+    there.mkdir()
+    for path in Path(np.__file__).parents[1].iterdir():
+        if not path.name.startswith(hidden) and path.suffix != ".pth":
+            (there / path.name).symlink_to(path)
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
+    python.chmod(0o755)
+    done = gpu_run(away, "config/config.yaml", 60, PYTHON=str(python), PYTHONPATH=str(there))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(rf"error: \S+ lacks {named}; bring the wheels \(docs/gpu\.md\)\n", done.stderr)
+    assert not (away / "packed").exists(), "nothing was begun"
+
+
+@pytest.mark.slow
 def test_a_run_in_several_calls_is_taken_up_by_the_pipeline(away, tmp_path):
     data = yaml.safe_load((ROOT / "tests/integration/tiny.yaml").read_text())
     data["stage1"]["training"] |= {
