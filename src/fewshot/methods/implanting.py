@@ -14,6 +14,7 @@ queries), initialisation, residual shortcut, learning rate. See docs/methods/imp
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,11 +112,16 @@ class Implants:
         shapes: dict[str, tuple[int, ...]] = {name: (width, 3, 3, size) for name, size in sizes.items()}
         if settings.shortcut:
             shapes["shortcut"] = (inputs, width)
-        generators = [generator(seed, 3, task) for task in tasks]
-        self.parameters: dict[str, Tensor] = {}
-        for name, shape in shapes.items():
-            drawn = torch.stack([torch.randn(shape, generator=g) for g in generators])
-            self.parameters[name] = drawn * _deviation(name, channels, settings)
+
+        def drawn(task: int) -> list[Tensor]:
+            random = generator(seed, 3, task)
+            return [torch.randn(shape, generator=random) for shape in shapes.values()]
+
+        with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # a GPU would wait for hundreds of tasks' draws
+            draws = zip(*threads.map(drawn, tasks), strict=True)
+        self.parameters = {
+            name: torch.stack(values) * _deviation(name, channels, settings) for name, values in zip(shapes, draws, strict=True)
+        }
         if settings.batch_norm:
             for name in ("1", "2", "3") + (("s",) if settings.shortcut else ()):
                 self.parameters[f"gain{name}"] = torch.ones(len(tasks), 1, width)
