@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def _measure(part: str, chosen: argparse.Namespace) -> None:
-    # As the commands of the pipeline do it: TF32 products in stage 1 alone.
+    # As the commands of the pipeline do it: TF32 convolutions in stage 1 alone.
     device = select_device(chosen.device, chosen.threads, tensor_float_32=part == "stage1")
     options = Options(device, chosen.seconds, chosen.tasks, chosen.images, chosen.out)
     about = machine(device)

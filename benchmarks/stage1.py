@@ -58,6 +58,17 @@ def trainer(
     return made
 
 
+def peak_rate(options: Options) -> float:
+    """Operations a second of a float32 matrix product as convolutions multiply: on CUDA in TF32 (`select_device`)."""
+    before = torch.get_float32_matmul_precision()
+    if options.device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    try:
+        return matmul_rate(options)
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def operations(made: Trainer) -> float:
     """Floating-point operations of a step, counted."""
     with FlopCounterMode(display=False) as counter:
@@ -68,8 +79,8 @@ def operations(made: Trainer) -> float:
 def run(options: Options) -> tuple[list[Row], list[Growth]]:
     """Every backbone and size; on CUDA bfloat16 and compiled too."""
     cuda = options.device.type == "cuda"
-    peak = matmul_rate(options)
-    rows = [Row("stage1", "matrix product, float32", peak / 1e9, "GFLOP/s")]
+    peak = peak_rate(options)
+    rows = [Row("stage1", f"matrix product, {'TF32' if cuda else 'float32'}", peak / 1e9, "GFLOP/s")]
     forms = [("float32", False)]
     peaks = {"float32": peak}
     if cuda:

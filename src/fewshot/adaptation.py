@@ -40,7 +40,7 @@ METHODS = {"implanting": implanting}
 CHUNK = {"cpu": 8, "cuda": 256}
 """Tasks trained at once, at most."""
 CHUNK_BYTES = {"cpu": 256 << 20, "cuda": 4 << 30}
-"""Bytes they may take, at most; on CUDA never more than a quarter of what is free."""
+"""Bytes they may take, at most; on CUDA never more than a quarter of what is free, PyTorch's own reserve included."""
 _BYTES_PER_VALUE = 12
 """Of a support set's frozen activations: float32, and as much again twice for what training keeps beside them."""
 
@@ -125,7 +125,10 @@ def _frozen_stream(network: Network, sha256: str, store: Store, rows: npt.NDArra
 
 def _memory(device: torch.device) -> int:
     limit = CHUNK_BYTES[device.type]
-    return min(limit, torch.cuda.mem_get_info(device)[0] // 4) if device.type == "cuda" else limit
+    if device.type != "cuda":
+        return limit
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by the stages before, in this process
+    return min(limit, (torch.cuda.mem_get_info(device)[0] + kept) // 4)
 
 
 def _used_images(episodes: Episodes, tasks: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -77,7 +77,7 @@ class State:
         if not self.path.exists():
             return Progress(), {}
         try:
-            state = torch.load(io.BytesIO(read_sealed(self.path)), map_location=network.mean.device, weights_only=True)
+            state = torch.load(io.BytesIO(read_sealed(self.path)), map_location="cpu", weights_only=True)
             identity = state["identity"]
         except Exception as error:  # a damaged file fails in many ways inside torch.load
             raise DataError(
@@ -89,6 +89,9 @@ class State:
             )
         network.load_state_dict(state["network"])
         objective.load_state_dict(state["objective"])
+        for group, own in zip(state["optimizer"]["param_groups"], optimizer.param_groups, strict=True):
+            if "fused" in own:  # of this device, not of the one before
+                group["fused"] = own["fused"]
         optimizer.load_state_dict(state["optimizer"])
         fields = json.loads(state["progress"])
         progress = Progress(**{**fields, "best": fields["best"] and tuple(fields["best"])})

@@ -27,6 +27,7 @@ from fewshot.checkpoint import save_network
 from fewshot.config import TrainingSettings
 from fewshot.data.augment import augment
 from fewshot.data.store import Store
+from fewshot.device import to_device
 from fewshot.errors import FewshotError
 from fewshot.files import atomic, state_path
 from fewshot.models.backbones import parameter_count
@@ -121,7 +122,7 @@ class Trainer:
 
     def step(self, iteration: int) -> tuple[Tensor, Tensor]:
         """One iteration; returns the loss and the share of images classified right, on the device."""
-        rows = self.batches(iteration).to(self.device)
+        rows = to_device(self.batches(iteration), self.device)
         images = augment(self.images, rows, self.settings.augmentation, generator(self.seed, 2, iteration))
         rate = self.learning_rate(iteration)
         for group in self.optimizer.param_groups:

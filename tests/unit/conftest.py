@@ -58,7 +58,7 @@ def tiny_plan(tiny_config):
 
 @pytest.fixture(scope="session")
 def run_stages():
-    """`run_stages(plan)`: all jobs of a run up to its evaluations, or to those of the stage `last`, in the working folder."""
+    """`run_stages(plan)`: all jobs of a run, or those of the stages `first` to `last`, in the working folder."""
     arrows = {"features": stages.adapt, "classifier": stages.extend}
     jobs = {
         "prepare": lambda plan: stages.prepare(plan, workers=1),
@@ -71,12 +71,11 @@ def run_stages():
         "evaluate": lambda plan: [stages.evaluate(plan, job, threads=1) for job in plan.evaluations],
     }
 
-    def run(plan, last="evaluate"):
-        for stage, do in jobs.items():
-            do(plan)
-            if stage == last:
-                return plan
-        raise ValueError(last)
+    def run(plan, last="evaluate", first="prepare"):
+        stages_ = list(jobs)
+        for stage in stages_[stages_.index(first) : stages_.index(last) + 1]:
+            jobs[stage](plan)
+        return plan
 
     return run
 

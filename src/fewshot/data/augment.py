@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fewshot.config import AugmentationSettings
+from fewshot.device import to_device
 
 
 def default_padding(size: int) -> int:
@@ -33,17 +34,17 @@ def augment(images: Tensor, rows: Tensor, settings: AugmentationSettings, genera
         (B, H, W, 3), or (B, C, C, 3) with crops of side C, on the device: uint8, or float32 on the
         0..255 scale if an augmentation has made it so.
     """
-    size = images.shape[1]
+    size, device = images.shape[1], images.device
     flips = torch.rand(len(rows), generator=generator) < 0.5 if settings.flip else torch.zeros(len(rows), dtype=torch.bool)
     if settings.crop is not None:
         offsets = torch.randint(0, size - settings.crop + 1, (2, len(rows)), generator=generator)
-        batch = padded_crop(images, rows, offsets.to(images.device), flips.to(images.device), settings.crop)
+        batch = padded_crop(images, rows, to_device(offsets, device), to_device(flips, device), settings.crop)
     elif settings.resized_crop is not None:
         batch = resized_crop(images[rows], flips, settings.resized_crop, generator)
     else:
         padding = default_padding(size) if settings.crop_padding is None else settings.crop_padding
         offsets = torch.randint(-padding, padding + 1, (2, len(rows)), generator=generator)
-        batch = padded_crop(images, rows, offsets.to(images.device), flips.to(images.device))
+        batch = padded_crop(images, rows, to_device(offsets, device), to_device(flips, device))
     if settings.color_jitter > 0:
         batch = color_jitter(batch.float(), settings.color_jitter, generator)
     return batch
@@ -88,7 +89,7 @@ def resized_crop(images: Tensor, flips: Tensor, area: tuple[float, float], gener
     theta[:, 0, 2] = (2 * draws[2] - 1) * (1 - width)  # centre, in -1..1 coordinates
     theta[:, 1, 2] = (2 * draws[3] - 1) * (1 - height)
     source = images.permute(0, 3, 1, 2).float()
-    grid = F.affine_grid(theta.to(source.device), list(source.shape), align_corners=False)
+    grid = F.affine_grid(to_device(theta, source.device), list(source.shape), align_corners=False)
     return F.grid_sample(source, grid, padding_mode="border", align_corners=False).permute(0, 2, 3, 1)
 
 
@@ -101,8 +102,8 @@ def color_jitter(images: Tensor, strength: float, generator: torch.Generator) ->
     `strength` is a share, 0 to 1. float32 (B, H, W, 3) on the 0..255 scale -> the same.
     """
     factors = 1 + strength * (2 * torch.rand(3, len(images), 1, 1, 1, generator=generator) - 1)
-    brightness, contrast, saturation = factors.to(images.device)
-    weights = torch.tensor(_GREY, device=images.device)
+    brightness, contrast, saturation = to_device(factors, images.device)
+    weights = to_device(torch.tensor(_GREY), images.device)
     images = (images * brightness).clamp(0, 255)
     mean = (images * weights).sum(-1, keepdim=True).mean((1, 2), keepdim=True)
     images = (images * contrast + mean * (1 - contrast)).clamp(0, 255)

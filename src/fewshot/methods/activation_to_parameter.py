@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from fewshot.config import ActivationMappingSettings
 from fewshot.data.augment import augment
+from fewshot.device import to_device
 from fewshot.errors import FewshotError
 from fewshot.features import batch_size
 from fewshot.methods.base import DRAWN_AT_ONCE, Curve, Extend, Ground, Rows, Task, decide
@@ -76,7 +77,7 @@ class ClassActivations:
             mean_share: probability that a class's statistic is its mean, and not one of its activations.
             random: of the CPU.
         """
-        shares = torch.rand(3, len(self.sizes), generator=random, dtype=torch.float64).to(self.values.device)
+        shares = to_device(torch.rand(3, len(self.sizes), generator=random, dtype=torch.float64), self.values.device)
         picks = self.starts + (shares[:2] * self.sizes).long()
         single, queries = self.values[picks[0]], self.values[picks[1]]
         return torch.where((shares[2] < mean_share).unsqueeze(1), self.means, single), queries

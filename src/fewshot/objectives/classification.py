@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewshot.config import ClassificationSettings
+from fewshot.device import to_device
 from fewshot.models.heads import classification_loss, pool, predict
 from fewshot.models.network import Network
 from fewshot.objectives.base import FeatureMap, Objective
@@ -55,7 +56,7 @@ class Classification(Objective):
         logits = network.classify(features)
         loss = classification_loss(logits, labels, smoothing)
         if distillation is not None:
-            targets = self.taught(images, distillation.temperature, logits.shape[1])
+            targets = self.taught(images, distillation.temperature, logits.shape[1], features.dtype)
             loss = (1 - distillation.weight) * loss + distillation.weight * distillation_loss(
                 logits, targets, distillation.temperature
             )
@@ -78,20 +79,20 @@ class Classification(Objective):
         if every:
             turned = torch.cat([torch.rot90(images, turn, (1, 2)) for turn in range(TURNS)])
             return turned, torch.arange(TURNS, device=images.device).repeat_interleave(len(images))
-        drawn = torch.randint(TURNS, (len(images),), generator=generator(self.seed, 4, iteration)).to(images.device)
+        drawn = to_device(torch.randint(TURNS, (len(images),), generator=generator(self.seed, 4, iteration)), images.device)
         turned = images
         for turn in range(1, TURNS):
             turned = torch.where((drawn == turn).view(-1, 1, 1, 1), torch.rot90(images, turn, (1, 2)), turned)
         return turned, drawn
 
     @torch.no_grad()
-    def taught(self, images: Tensor, temperature: float, vectors: int) -> Tensor:
-        """The teacher's softened probabilities of images (B, H, W, 3): (B, vectors, c).
+    def taught(self, images: Tensor, temperature: float, vectors: int, precision: torch.dtype = torch.float32) -> Tensor:
+        """The teacher's softened probabilities of images (B, H, W, 3): (B, vectors, c), in the precision of the student's map.
 
         A teacher that classifies as many locations as its student teaches each location; else its average teaches all.
         """
         teacher = self._teacher[0]
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=images.is_cuda):
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == torch.bfloat16):
             features = teacher(teacher.normalise(images))
         probabilities = (teacher.classify(features) / temperature).softmax(-1)
         if probabilities.shape[1] != vectors:

@@ -33,7 +33,8 @@ def lifted_structured_loss(embeddings: Tensor, labels: Tensor, margin: float) ->
     against = (margin - distances).masked_fill(same, -torch.inf).logsumexp(1)  # of each image, over its negatives
     positive = torch.triu(same, diagonal=1)
     pairs = torch.logaddexp(against[:, None], against[None]) + distances
-    return pairs[positive].clamp_min(0).square().sum() / (2 * positive.sum())
+    # Masked rather than picked out: how many there are the host would have to ask the device.
+    return (pairs.clamp_min(0).square() * positive).sum() / (2 * positive.sum())
 
 
 class LiftedStructured(Objective):

@@ -131,6 +131,22 @@ def test_a_pooling_teacher_teaches_every_location_its_average(batch):
     torch.testing.assert_close(targets, want.expand(-1, 4, -1))
 
 
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_a_teacher_computes_in_its_students_precision(batch, precision):
+    images, labels = batch
+    student, teacher = network(0), network(1)
+    seen = []
+    teacher.backbone.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    objective = Classification(settings(distillation={"teacher": "t"}), 8, teacher=teacher)
+
+    def feature_map(pictures):
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
+            return student(student.normalise(pictures))
+
+    objective(student, feature_map, images, labels, 0)
+    assert seen == [precision]
+
+
 def test_a_teacher_and_its_settings_go_together():
     with pytest.raises(ValueError, match="a teacher goes with"):
         Classification(settings(distillation={"teacher": "t"}), 8)
