@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fewshot.config import AdaptationSettings, ClassificationSettings, ImplantingSettings, NetworkSettings
+from fewshot.config import AdaptationSettings, ClassificationSettings, ImplantingSettings, NetworkSettings, TrainingSettings
 from fewshot.report.setting import Facts, counts, dashes, samples, tested
 
 
@@ -77,7 +77,8 @@ def deviations(facts: Facts) -> list[str] | None:
         return None
     found = [*network_deviations(facts.network, protocol), *_data_deviations(facts, protocol)]
     found += _stage2_deviations(facts.adaptation, protocol)
-    return found + tested(facts, protocol.tasks if facts.adaptation is None else protocol.adapted_tasks, protocol.queries)
+    found += tested(facts, protocol.tasks if facts.adaptation is None else protocol.adapted_tasks, protocol.queries)
+    return [*found, _unpublished(facts.network.training)]
 
 
 def network_deviations(network: NetworkSettings, protocol: Protocol) -> list[str]:
@@ -108,6 +109,20 @@ def network_deviations(network: NetworkSettings, protocol: Protocol) -> list[str
     elif optimizer.name == "sgd" and not (optimizer.nesterov and optimizer.momentum > 0):
         found.append(f"stage 1 optimizer sgd without Nesterov momentum instead of {protocol.optimizer_words}")
     return found + _added(network)
+
+
+def _unpublished(training: TrainingSettings) -> str:
+    """What the paper leaves open in stage 1, and what is taken here."""
+    augmentation = training.augmentation
+    crops = "padded crops" if augmentation.resized_crop is None else "random resized crops"
+    seen = [] if augmentation.resized_crop is None and augmentation.crop_padding == 0 else [crops]
+    seen += ["flips"] * augmentation.flip + ["colour jitter"] * (augmentation.color_jitter > 0)
+    kept = "the best state on validation classes" if training.validation.keep == "best" else "the last state"
+    return (
+        "stage 1's learning rate, schedule, weight decay, augmentation and which state is kept are unpublished; ours are "
+        f"{training.optimizer.lr:g}, {training.schedule.kind}, {training.optimizer.weight_decay:g}, "
+        f"{' and '.join(seen) or 'none'}, {kept}"
+    )
 
 
 def _added(network: NetworkSettings) -> list[str]:
