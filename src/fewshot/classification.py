@@ -123,7 +123,7 @@ def classify(
     everything, shown = (np.concatenate(parts) for parts in zip(*pictures, images, strict=True))
     labels = np.repeat(np.arange(len(classes)), counts)
     if implant is None:
-        values = features.compute(network, everything, progress=False).to(place)
+        values = features.compute(network, everything, progress=False, to=place)
     else:
         values = _with_implants(network, everything, dict(zip((one.name for one in classes), counts, strict=True)), implant)
     tau = scale or (network.scale if network.settings.classifier.kind == "cosine" else SCALE)

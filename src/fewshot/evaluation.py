@@ -68,7 +68,7 @@ class Evaluator:
         self.features = features
         self.device = device
         self.classes = classes
-        self._values = torch.from_numpy(np.array(features.values)).to(device)
+        self._values = features.tensor(device)
         self._pooled: dict[PoolingKind, Vectors] = {}
         self._base_votes: dict[tuple[PoolingKind, float], BaseVotes] = {}
 

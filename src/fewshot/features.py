@@ -36,12 +36,12 @@ class Features:
     """Feature maps by location, or pooled (r = 1).
 
     Attributes:
-        values: float32 (M, r, d), a read-only memory map when loaded from disk.
+        values: float32 (M, r, d), a read-only memory map when loaded from disk, or a tensor on any device.
         rows: int64 (M,), the store row of each, increasing.
         meta: features.json.
     """
 
-    values: npt.NDArray[np.float32]
+    values: npt.NDArray[np.float32] | Tensor
     rows: npt.NDArray[np.int64]
     meta: dict[str, Any]
 
@@ -56,6 +56,20 @@ class Features:
         if (found < 0).any():
             raise DataError("there are images that have no features; extract the features of this part again")
         return found
+
+    def tensor(self, device: torch.device | str) -> Tensor:
+        """All values, (M, r, d), on a device."""
+        values = self.values
+        return (values if isinstance(values, Tensor) else torch.from_numpy(np.array(values))).to(device)
+
+    def of(self, rows: npt.NDArray[np.int64]) -> Tensor:
+        """The values of store rows: (n,) -> (n, r, d), where they are; of a memory map no others are read.
+
+        Raises:
+            DataError: a row has no features.
+        """
+        at, values = self.index(rows), self.values
+        return values[torch.from_numpy(at).to(values.device)] if isinstance(values, Tensor) else torch.from_numpy(values[at])
 
     @cached_property
     def _positions(self) -> npt.NDArray[np.int64]:
@@ -78,8 +92,9 @@ def compute(
     *,
     progress: bool = True,
     pooling: PoolingKind = "dense",
+    to: torch.device | str = "cpu",
 ) -> Tensor:
-    """Feature vectors of images, by location or pooled: uint8 (N, H, W, 3) -> float32 (M, r, d) on the CPU (pooled: r = 1).
+    """Feature vectors of images, by location or pooled: uint8 (N, H, W, 3) -> float32 (M, r, d) (pooled: r = 1).
 
     Args:
         network: on the device to compute on.
@@ -87,11 +102,12 @@ def compute(
         rows: int64 (M,), of these images, in this order; none: of all.
         progress: show a bar.
         pooling: gap or gmp; dense: every location.
+        to: the device to keep them on.
     """
     device = network.mean.device
     height, width = network.feature_shape[1:]
     count = len(images) if rows is None else len(rows)
-    out = torch.empty(count, height * width if pooling == "dense" else 1, network.feature_shape[0])
+    out = torch.empty(count, height * width if pooling == "dense" else 1, network.feature_shape[0], device=to)
     size = batch_size(device, images.shape[1])
     for start in tqdm(range(0, count, size), desc="features", unit="batch", disable=not progress, mininterval=5):
         part = slice(start, start + size)

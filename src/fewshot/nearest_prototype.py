@@ -43,7 +43,7 @@ def accuracies(
         raise ValueError("a distance is between single vectors: pooling gap, gmp or flatten")
     count = len(episodes.support) if tasks is None else tasks
     way, shot, queries = *episodes.support.shape[1:], episodes.query.shape[2]
-    vectors = pool_locations(torch.from_numpy(np.array(features.values)), pooling).squeeze(-2).to(device)
+    vectors = pool_locations(features.tensor(device), pooling).squeeze(-2)
     chunk = max(1, CHUNK_BYTES[device.type] // (way * (shot + queries) * vectors.shape[1] * vectors.element_size()))
     truth = torch.arange(way, device=device).repeat_interleave(queries)
     found = []

@@ -34,9 +34,9 @@ class Validation:
         """Mean `accuracy` and half its 95 % interval `ci95`, percent: support averaged, queries as the training pools them."""
         training = network.training
         network.eval()
-        features = Features(compute(network, self.images, progress=False).numpy(), self.rows, {})
-        network.train(training)
         kind, device, distance = network.settings.classifier.pooling, network.mean.device, network.settings.distance
+        features = Features(compute(network, self.images, progress=False, to=device), self.rows, {})
+        network.train(training)
         if distance is not None:
             found = nearest_prototype.accuracies(features, self.episodes, kind, distance, device)
         else:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -31,6 +33,10 @@ def test_features_are_the_networks_feature_maps_by_location(trained, tiny_store,
         batch = network.normalise(torch.from_numpy(np.array(tiny_store.images[some])))
         expected = locations(network(batch)).numpy()
     np.testing.assert_allclose(table.values[table.index(some)], expected, atol=1e-5)
+    held = replace(table, values=table.tensor("cpu"))
+    for one in (table, held):
+        np.testing.assert_allclose(one.of(some).numpy(), expected, atol=1e-5)
+        np.testing.assert_array_equal(one.tensor("cpu").numpy(), table.values)
 
 
 def test_batches_do_not_change_the_result(trained, tiny_store, monkeypatch):

@@ -25,6 +25,7 @@ from fewshot.data.store import open_store
 from fewshot.device import select_device
 from fewshot.episodes import load as load_episodes
 from fewshot.evaluation import Evaluator, class_weights
+from fewshot.features import batch_size
 from fewshot.features import load as load_features
 from fewshot.methods import activation_to_parameter, implanting
 from fewshot.new_classes import add_classes
@@ -32,6 +33,7 @@ from fewshot.optimization import build_optimizer
 from fewshot.plan import Plan
 from fewshot.report import activation_maps, class_vectors
 from fewshot.training import prepare, train
+from fewshot.validation import Validation
 from tests.unit.pretended_cuda import CUDA, PretendedCuda
 
 STILL = {"every": 0, "keep": "last"}
@@ -341,6 +343,19 @@ def test_an_iteration_of_training_waits_for_nothing(both, store, name, precision
         trainer.step(0)
         assert waits(gpu, lambda: [trainer.step(t) for t in (1, 2)]) == []
         assert waits(gpu, lambda: float(trainer.step(3)[0])) == [("aten::_local_scalar_dense", ANY)]
+
+
+@ONLY_TASKS
+@pytest.mark.parametrize("name", ["dense", "leaky"])
+def test_validation_leaves_the_features_on_the_device(both, store, name):
+    plan = both[0]["cuda"]
+    job = plan.network(name, 0)
+    with PretendedCuda() as gpu:
+        network, _ = load_network(plan.network_dir(job), CUDA)
+        validation = Validation(store, job.settings.training.validation, 0)
+        places = [place for _, place in waits(gpu, lambda: validation(network)) if "features.py" in place]
+        assert len(places) == 1
+        assert len(validation.rows) <= batch_size(CUDA, store.image_size)  # one batch: its images go up, nothing comes down
 
 
 @ONLY_TASKS

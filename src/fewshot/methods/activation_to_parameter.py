@@ -134,7 +134,7 @@ class _Mapped:
         rows, names = training_images(ground.store, ground.network.settings.training)
         labels = torch.from_numpy(ground.store.labels[rows]).to(self.device)
         assert ground.trained is not None  # noqa: S101  its settings say that it learns from them
-        known = torch.from_numpy(ground.trained.values[ground.trained.index(rows)][:, 0])
+        known = ground.trained.of(rows)[:, 0]
         base = ClassActivations(known.to(self.device), labels)
         with torch.inference_mode(mode=False), torch.enable_grad():
             self.mapping, self.curve = train(base, settings, ground.seed)
@@ -161,8 +161,8 @@ class _Mapped:
         """Activations (M, d) of the images that tasks name, in the order of the features."""
         if self.settings.views:
             return self._of_views(self.ground.features.rows, self.settings.views)
-        values = self.ground.features.values
-        parts = [torch.from_numpy(np.array(values[i : i + ROWS])) for i in range(0, len(values), ROWS)]
+        features, rows = self.ground.features, self.ground.features.rows
+        parts = [features.of(rows[i : i + ROWS]) for i in range(0, len(rows), ROWS)]
         return torch.cat([pool_locations(part, self.pooling)[:, 0] for part in parts]).to(self.device)
 
     @torch.no_grad()

@@ -120,9 +120,7 @@ class _Imprinting:
 
     def _embeddings(self, rows: npt.NDArray[np.int64]) -> Tensor:
         """Embeddings (n, D) of store rows, from the network's features."""
-        features = self.ground.features
-        values = torch.from_numpy(np.array(features.values[features.index(rows)]))
-        return pool_locations(values, self.pooling)[:, 0].to(self.classifier.weight.device)
+        return pool_locations(self.ground.features.of(rows), self.pooling)[:, 0].to(self.classifier.weight.device)
 
     @torch.no_grad()
     def _view(self, rows: npt.NDArray[np.int64], generator: torch.Generator) -> Tensor:
