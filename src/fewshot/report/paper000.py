@@ -78,6 +78,8 @@ def deviations(facts: Facts) -> list[str] | None:
     found = [*network_deviations(facts.network, protocol), *_data_deviations(facts, protocol)]
     found += _stage2_deviations(facts.adaptation, protocol)
     found += tested(facts, protocol.tasks if facts.adaptation is None else protocol.adapted_tasks, protocol.queries)
+    if facts.scale is not None:
+        found.append(f"dense queries at scale {facts.scale:g} instead of the one learned in stage 1")
     return [*found, _unpublished(facts.network.training)]
 
 

@@ -21,6 +21,7 @@ class Facts:
         tasks, queries, population, part: of the evaluation.
         notes: sentences of the store's meta.json.
         config_deviations: sentences of the run's config.
+        scale: tau of dense queries where the run sets one; None: the network's own, or pooled queries.
     """
 
     dataset: str
@@ -35,6 +36,7 @@ class Facts:
     part: str = "test"
     notes: Sequence[str] = ()
     config_deviations: Sequence[str] = ()
+    scale: float | None = None
 
 
 def dashes(widths: Sequence[int]) -> str:

@@ -122,6 +122,11 @@ def test_implants() -> None:
     ]
 
 
+def test_a_scale_that_the_run_sets_is_told() -> None:
+    extra = set(deviations(replace(AS_PAPER, scale=5.0))) - set(deviations(AS_PAPER))
+    assert extra == {"dense queries at scale 5 instead of the one learned in stage 1"}
+
+
 def test_other_data_sets_have_only_the_config_and_the_store_to_go_by() -> None:
     facts = replace(AS_PAPER, dataset="glyphs", tasks=3, notes=["drawn"], config_deviations=("short", "drawn"))
     assert deviations(facts) == ["drawn", "short"]

@@ -62,6 +62,17 @@ def test_an_adaptation_that_bears_its_name_on_one_backbone_bears_it_on_all(made_
     assert labels["c128f", "plain"] == labels["resnet12", "plain"] == "GAP + Act2Param [plain]"
 
 
+def test_a_scale_that_the_run_sets_is_a_deviation_of_dense_queries(made_run: Make) -> None:
+    plan = made_run()
+    store = read_store(plan)
+    records, evaluation = read_settings(plan, store), plan.config.evaluation.model_copy(update={"scale": 5.0})
+    chosen = Plan(plan.config.model_copy(update={"evaluation": evaluation}))
+    rows = make_rows(chosen, records, store, Published(load_published()))
+    told = {row.record.evaluated.query_pooling for row in rows if any("at scale 5 instead" in one for one in row.deviations)}
+    silent = {row.record.evaluated.query_pooling for row in rows} - told
+    assert (told, silent) == ({"dense"}, {"gap", "gmp"})
+
+
 def test_numbers_on_validation_classes_have_no_published_counterpart(made_run: Make) -> None:
     plan = made_run()
     numbers, store = Published(load_published()), read_store(plan)
