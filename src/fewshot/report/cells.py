@@ -96,8 +96,11 @@ class Measured:
         for group in self.groups.values():
             found.setdefault(group[0].record.evaluated.tasks, []).append(group[0].method)
         usual, *others = sorted(found, key=lambda count: (-len(found[count]), -count))
-        words = [f"; {', '.join(dict.fromkeys(found[count]))}: {count:,} of them" for count in sorted(others, reverse=True)]
-        return f"Over {usual:,} tasks{''.join(words)}."
+        words = [
+            f"; {', '.join(dict.fromkeys(found[count]))}: {f'{count:,} of them' if count < usual else f'over {count:,}'}"
+            for count in sorted(others, reverse=True)
+        ]
+        return f"Over {usual:,} {'task' if usual == 1 else 'tasks'}{''.join(words)}."
 
     @property
     def caption(self) -> str:
