@@ -95,7 +95,7 @@ def test_a_data_set(copy_project, tmp_path):
 
 def test_a_method(copy_project, tmp_path):
     project = whole(copy_project(tmp_path / "copy"))
-    assert follow("method.md", project) == 12
+    assert follow("method.md", project) == 13
     rows = rows_of(project)
     assert [(row["method"], row["stage2"], row["shot"]) for row in rows] == [
         ("GAP", "as-trained", "1"), ("GAP", "as-trained", "2"), ("GAP + SimpleShot", "simpleshot", "1"),

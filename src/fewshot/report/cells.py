@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from fewshot.config import BackboneSettings, TorchvisionSettings
 from fewshot.plan import AS_TRAINED, Plan
-from fewshot.report.paper000 import has_usual_widths
 from fewshot.report.papers import LABELS, backbone_title
 from fewshot.report.published import Published
 from fewshot.report.rendering import Accuracy, Cell, Column, Difference
@@ -84,10 +84,9 @@ class Measured:
         return [Column(name, group, numbers=True) for group in groups for name in names]
 
     def backbone(self, place: tuple[str, str]) -> str:
-        """A network's backbone as tables write it, with its widths where they are not the paper's."""
+        """A network's backbone as tables write it, with its widths where its name does not say them."""
         settings = self.first[place].record.network.settings
-        widths = "" if has_usual_widths(settings) else f" ({settings.backbone.shape})"
-        return backbone_title(settings) + widths
+        return backbone_title(settings) + _widths(settings.backbone)
 
     @property
     def tasks(self) -> str:
@@ -119,6 +118,12 @@ class Measured:
         )
         accuracy = f"{evaluation.way}-way accuracy in percent; ± is half the 95 % interval: measured, {spread}."
         return f"{accuracy} {self.tasks}{nothing}"
+
+
+def _widths(backbone: BackboneSettings) -> str:
+    """` (16-32-64-128)`: the widths of a backbone that has others than those its name stands for, its settings' defaults."""
+    usual = type(backbone).model_validate({"name": backbone.name})
+    return "" if isinstance(backbone, TorchvisionSettings) or backbone.shape == usual.shape else f" ({backbone.shape})"
 
 
 def difference(measured: Accuracy | None, published: Accuracy | None) -> Difference | None:

@@ -1,4 +1,7 @@
-"""Gains on the same tasks: dense over GAP training, wide over plain networks, leaky over plain distance, adapted over not."""
+"""Gains on the same tasks: dense over GAP training, wide over plain networks, leaky over plain distance, adapted over not.
+
+Of two networks, only where they differ in that alone: what is trained in another way beside it is no gain of the method.
+"""
 
 from __future__ import annotations
 
@@ -81,14 +84,17 @@ def _comparisons(index: _Index) -> Iterator[tuple[str, Group, Group]]:
                 continue
             _, before = index.tested(other)
             its = before[0].record.network.settings
-            if its.classifier.kind != settings.classifier.kind:
-                continue
-            if its.backbone == settings.backbone and (its.classifier.pooling, settings.classifier.pooling) == ("gap", "dense"):
+            if its == _with(settings, pooling="gap") and settings.classifier.pooling == "dense":
                 yield "dense over GAP training", before, after
-            elif its.backbone == plain and its.classifier == settings.classifier:
+            elif plain is not None and its == settings.model_copy(update={"backbone": plain}):
                 yield "widened over plain", before, after
             elif _leak_alone(its, settings):
                 yield "leaky over plain distance", before, after
+
+
+def _with(network: NetworkSettings, **classifier: object) -> NetworkSettings:
+    """The same network with another classifier, trained in the same way."""
+    return network.model_copy(update={"classifier": network.classifier.model_copy(update=classifier)})
 
 
 def _leak_alone(plain: NetworkSettings, leaky: NetworkSettings) -> bool:

@@ -95,6 +95,27 @@ def test_gains(made_run: Make) -> None:
     assert row["gain"] == "ResNet-12: DC over GAP"
 
 
+@pytest.mark.parametrize(
+    ("change", "gains"),
+    [
+        ({}, {"DC over GAP", "DC + WIDE over DC"}),
+        ({"training": {"objective": {"rotation": {}}}}, set()),
+        ({"embedding": 8}, set()),
+    ],
+)
+def test_networks_that_differ_in_more_than_the_method_show_no_gain(made_run: Make, change: dict, gains: set) -> None:
+    dense = {"backbone": {"name": "resnet12"}, "classifier": {"pooling": "dense"}}
+    networks = {
+        "gap": {"backbone": {"name": "resnet12"}},
+        "dense": dense | change,
+        "wide": dense | {"backbone": {"name": "resnet12", "wide": 16}},
+    }
+    tests = [{"networks": ["gap"]}, {"networks": ["dense", "wide"], "poolings": ["gap/dense"]}]
+    evaluation = {"shots": [1], "tasks": 4, "queries": 3, "tests": tests}
+    found = gains_table(rows_of(made_run(stage1={"networks": networks}, evaluation=evaluation, activation_maps=None)))
+    assert set(found["gain"]) == {f"ResNet-12: {words}" for words in gains}
+
+
 def test_gains_over_seeds(made_run: Make) -> None:
     plan = made_run(seeds=[0, 1])
     row = gains_table(rows_of(plan)).iloc[0]

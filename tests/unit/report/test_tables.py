@@ -136,6 +136,39 @@ def test_shape_of_table_1(made_run: Make) -> None:
     assert " Over 40 tasks; DC + IMP: 20 of them." in table.caption
 
 
+def test_a_backbone_of_other_widths_than_its_name_says_them(made_run: Make) -> None:
+    backbones = {
+        "usual": {"name": "conv64"}, "narrow": {"name": "conv64", "widths": [8, 8, 16, 16]},
+        "wrn": {"name": "wide_resnet"}, "thin": {"name": "wide_resnet", "depth": 10, "width": 2},
+        "resnet18": {"name": "resnet18", "weights": "imagenet"},
+    }  # fmt: skip
+    found, _ = tables(
+        made_run(
+            stage1={"networks": {name: {"backbone": backbone} for name, backbone in backbones.items()}},
+            evaluation={"shots": [1], "tasks": 4, "queries": 3, "tests": [{"networks": list(backbones)}]},
+            activation_maps=None,
+        )
+    )
+    own = found["methods"].rows[: len(backbones)]
+    assert [row[1] for row in own] == ["Conv-64", "Conv-64 (8-8-16-16)", "WRN", "WRN (10-2)", "ResNet-18"]
+
+
+@pytest.mark.parametrize(
+    ("usual", "others", "words"),
+    [
+        (40, {}, " Over 40 tasks. "),
+        (40, {"r12-gap": 20}, " Over 40 tasks; GAP: 20 of them. "),
+        (1, {"r12-gap": 2, "r12-dense": 40}, " Over 1 task; DC: over 40; GAP: over 2. "),
+    ],
+)
+def test_how_many_tasks_a_table_is_of(made_run: Make, usual: int, others: dict[str, int], words: str) -> None:
+    tests = [{"networks": ["small-gap"], "tasks": usual, "shots": [1]}]
+    tests += [{"networks": ["small-gap"], "tasks": usual, "poolings": ["gap/gmp"], "shots": [1]}]
+    tests += [{"networks": [name], "tasks": count, "shots": [1]} for name, count in others.items()]
+    found, _ = tables(made_run(evaluation={"shots": [1], "tasks": 40, "queries": 3, "tests": tests}))
+    assert words in next(iter(found.values())).caption
+
+
 def test_shape_of_table_2(made_run: Make) -> None:
     found, rows = tables(made_run(**MINI))
     table = found["poolings"]
