@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torchvision import models
 
-from fewshot.config import EpisodicSettings, FolderSettings, NetworkSettings, RunConfig
+from fewshot.config import EpisodicSettings, FolderSettings, NetworkSettings, RunConfig, TorchvisionSettings
 from fewshot.data.sources.glyphs import draw
+from fewshot.models.backbones import build_backbone
 
 CLASSES, IMAGES = 16, 26
 """Of the drawn set: 10 / 3 / 3 classes; 20 exemplars and 4 images to test on, as the largest number of shots wants."""
@@ -63,14 +63,15 @@ def rehearsed(config: RunConfig, weights: Callable[[str], Path]) -> dict[str, An
     data: dict[str, Any] = _shortened(config.as_dict())
     data |= {"device": "cpu", "dataset": _images(config)}
     data["stage1"].pop("training")  # every network has its own, whole
+    fewer = FEWER_TASKS
     for network in data["stage1"]["networks"].values():
         backbone = network["backbone"]
-        if backbone.get("weights", "none") != "none":
-            backbone["weights"] = str(weights(backbone["name"]))
+        if backbone.get("weights", "none") != "none":  # of torchvision, and so as large as ever
+            backbone["weights"], fewer = str(weights(backbone["name"])), 1
     tests = zip(data["evaluation"]["tests"], config.evaluation.tests, strict=True)
     for short, test in tests:
         if (test.tasks or config.evaluation.tasks) < config.evaluation.tasks:
-            short["tasks"] = min(test.tasks, FEWER_TASKS)
+            short["tasks"] = min(test.tasks, fewer)
     return data
 
 
@@ -120,7 +121,7 @@ def random_weights(name: str, folder: Path) -> Path:
     path = folder / f"{name}.pth"
     if not path.exists():
         torch.manual_seed(0)
-        torch.save(models.get_model(name, weights=None).state_dict(), path)
+        torch.save(build_backbone(TorchvisionSettings.model_validate({"name": name})).layers.state_dict(), path)
     return path
 
 

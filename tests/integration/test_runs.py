@@ -132,8 +132,6 @@ def check_records(folder: Path, plan: Plan) -> None:
         assert all(path.is_file() for record in (*evaluations, *others) for path in record.artifacts)
     assert all(record.metrics for record in evaluations)
     assert all(math.isfinite(value) for record in (*evaluations, *others) for _, value, _ in record.metrics)
-    keys = [record.run_key for record in (*evaluations, *others)]
-    assert len(set(keys)) == len(keys)
 
 
 def read(path: Path) -> pd.DataFrame:
