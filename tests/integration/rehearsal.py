@@ -1,12 +1,14 @@
 """A run in seconds, made of any run file: the same jobs on small drawn images, all lengths and widths cut down.
 
-And what a run must leave, read off its run file alone.
+The data set keeps its name, and with it the published numbers and what the report holds against the papers. And what a run must
+leave, read off its run file alone.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from itertools import combinations
 from math import comb
 from pathlib import Path
@@ -16,12 +18,18 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fewshot.config import EpisodicSettings, FolderSettings, NetworkSettings, RunConfig, TorchvisionSettings
-from fewshot.data.sources.glyphs import draw
+from fewshot.config import EpisodicSettings, FolderSettings, GlyphsSettings, NetworkSettings, RunConfig, TorchvisionSettings
+from fewshot.data.prepare import write_source
+from fewshot.data.sources import glyphs
 from fewshot.models.backbones import build_backbone
+from fewshot.plan import Plan
 
-CLASSES, IMAGES = 16, 26
-"""Of the drawn set: 10 / 3 / 3 classes; 20 exemplars and 4 images to test on, as the largest number of shots wants."""
+PARTS = ("base",) * 8 + ("val",) * 5 + ("test",) * 5
+"""Of the drawn classes, in place of an archive's."""
+IMAGES = 26
+"""Of each class: 20 exemplars and 4 images to test on, as the largest number of shots wants."""
+GLYPHS, FOLDERS = 32, 25
+"""Classes of the set `glyphs` and of class folders, whose parts are shares of them."""
 FEW_IMAGES, MANY_IMAGES = 8, 12
 """Of folders whose classes are told apart by their number of images."""
 SIDE, CROP, CROPPED_FROM = 32, 16, 20
@@ -43,7 +51,7 @@ MOST = {
     "tasks": 4,
     "views": 2,
     "warmup": 1,
-    "way": 3,
+    "way": 5,
     "wide": 2,
     "width": 2,
 }
@@ -61,7 +69,7 @@ def rehearsed(config: RunConfig, weights: Callable[[str], Path]) -> dict[str, An
         weights: a torchvision model's name -> a file that stands for its pretrained weights.
     """
     data: dict[str, Any] = _shortened(config.as_dict())
-    data |= {"device": "cpu", "dataset": _images(config)}
+    data |= {"device": "cpu", "dataset": _dataset(config)}
     data["stage1"].pop("training")  # every network has its own, whole
     fewer = FEWER_TASKS
     for network in data["stage1"]["networks"].values():
@@ -87,20 +95,38 @@ def _shortened(value: Any, key: str = "") -> Any:
     return min(value, MOST[key]) if key in MOST and isinstance(value, int) else value
 
 
-def _images(config: RunConfig) -> dict[str, Any]:
-    dataset = config.dataset
+def _dataset(config: RunConfig) -> dict[str, Any]:
+    data = _shortened(config.dataset.as_dict())
     cropped = any(network.training.augmentation.crop for network in config.stage1.networks.values())
-    size = CROPPED_FROM if cropped else SIDE
+    if config.dataset.image_size is not None:
+        data["image_size"] = CROPPED_FROM if cropped else SIDE
+    if isinstance(config.dataset, GlyphsSettings):
+        data |= {"classes": GLYPHS, "images_per_class": IMAGES}
+    if isinstance(config.dataset, FolderSettings):
+        data["split"] = None
+    return data
+
+
+def draw_images(plan: Plan, root: Path) -> None:
+    """What a rehearsal finds where it runs, in `root`: class folders, or a store of drawn images in place of an archive's."""
+    dataset = plan.config.dataset
     if isinstance(dataset, FolderSettings):
-        own_size = {} if dataset.image_size is None else {"image_size": size}
-        return _shortened(dataset.as_dict()) | own_size | {"split": None}
-    drawn = {"name": "glyphs", "image_size": size, "classes": CLASSES, "images_per_class": IMAGES}
-    return drawn | {"held_out": dataset.held_out, "seed": dataset.seed}
+        _draw_folders(dataset, root)
+    elif not isinstance(dataset, GlyphsSettings) and not (root / plan.store_dir).exists():
+        settings = GlyphsSettings(name="glyphs", image_size=dataset.image_size, classes=len(PARTS), images_per_class=IMAGES)
+        drawn = glyphs.source(settings)
+        names = (name for name, _ in drawn.classes)
+        write_source(
+            replace(drawn, classes=tuple(zip(names, PARTS, strict=True))),
+            dataset,
+            root / plan.store_dir,
+            workers=1,
+            progress=False,
+        )
 
 
-def draw_folders(settings: FolderSettings, root: Path) -> None:
-    """Class folders where a run file looks for them; beside them its test images, where it names some."""
-    for label in range(CLASSES):
+def _draw_folders(settings: FolderSettings, root: Path) -> None:
+    for label in range(FOLDERS if settings.base_at_least is None else len(PARTS)):
         images = IMAGES
         if settings.base_at_least is not None:
             images = MANY_IMAGES if label % 2 else FEW_IMAGES
@@ -112,7 +138,7 @@ def draw_folders(settings: FolderSettings, root: Path) -> None:
 def _draw_class(folder: Path, label: int, numbers: range) -> None:
     (folder / f"figure {label}").mkdir(parents=True)
     for number in numbers:
-        picture = Image.fromarray(np.asarray(draw((label, number), seed=0, size=40)))
+        picture = Image.fromarray(np.asarray(glyphs.draw((label, number), seed=0, size=40)))
         picture.resize((40 + number, 44)).save(folder / f"figure {label}" / f"{number}.png")
 
 

@@ -19,11 +19,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from fewshot.cli import app
-from fewshot.config import EpisodicSettings, FolderSettings, LeakySquaredEuclideanSettings, RunConfig, load
+from fewshot.config import EpisodicSettings, LeakySquaredEuclideanSettings, RunConfig, load
 from fewshot.drawings import figures
 from fewshot.plan import Plan
 from fewshot.records import adaptation_record, evaluation_records, training_record
-from tests.integration.rehearsal import cells, draw_folders, has_gains, pairs, random_weights, rehearsed, rows
+from tests.integration.rehearsal import cells, draw_images, has_gains, pairs, random_weights, rehearsed, rows
 
 ROOT = Path(__file__).parents[2]
 RUNS = ROOT / "config" / "runs"
@@ -56,10 +56,9 @@ def folder_of(path: Path) -> Path:
 
 def shortened(folder: Path, file: Path) -> Path:
     """The rehearsal of a run file, and the images that it wants, in a working folder."""
-    config, short = load(file), folder / file.name
-    if isinstance(config.dataset, FolderSettings):
-        draw_folders(config.dataset, folder)
-    short.write_text(yaml.safe_dump(rehearsed(config, lambda name: random_weights(name, folder)), sort_keys=False))
+    short = folder / file.name
+    short.write_text(yaml.safe_dump(rehearsed(load(file), lambda name: random_weights(name, folder)), sort_keys=False))
+    draw_images(Plan(load(short)), folder)
     return short
 
 
@@ -112,6 +111,9 @@ def check(folder: Path, config: RunConfig, plan: Plan) -> None:
     assert gains == has_gains(config)
     if config.evaluation.way != "all":  # paper 001's tables have no gains
         assert (results / "tables" / "gains.csv").exists() == gains
+    evaluation, known = plan.config.evaluation, read(ROOT / "config" / "published.csv")
+    later = known[(known["dataset"] == config.dataset.name) & (known["way"] == evaluation.way) & (known["paper"] == "other")]
+    assert (results / "tables" / "references.csv").exists() == (evaluation.part == "test" and not later.empty)
     for name in ("networks", "deviations"):
         assert not read(results / "tables" / f"{name}.csv").empty
     assert {path.suffix for path in (results / "tables").iterdir()} == {".csv", ".html", ".md"}

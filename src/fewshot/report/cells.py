@@ -25,7 +25,7 @@ class Measured:
     """The run's rows by network, adaptation, shot, poolings and population; seeds put together."""
 
     def __init__(self, plan: Plan, rows: Sequence[Row], published: pd.DataFrame) -> None:
-        self.plan, self.table = plan, published
+        self.plan = plan
         self.published = Published(published)
         self.dataset = plan.config.dataset.name
         self.image_size = plan.config.dataset.image_size or 0  # found from one's own images, of which no paper has numbers
@@ -41,7 +41,9 @@ class Measured:
             pair = f"{record.evaluated.support_pooling}/{record.evaluated.query_pooling}"
             self.groups.setdefault((*place, record.evaluated.shot, pair, row.population), []).append(row)
         self.shown: set[tuple[str, str, int, str, str]] = set()
-        self.any_published = bool((published["dataset"] == self.dataset).any()) and plan.config.evaluation.part == "test"
+        alike = (published["dataset"] == self.dataset) & (published["way"] == plan.config.evaluation.way)
+        self.table = published[alike]  # of this data set, in tasks of as many classes
+        self.any_published = not self.table.empty and plan.config.evaluation.part == "test"
         if plan.config.evaluation.way == "all":  # numbers of one network and one set of classes: columns only where some fit
             self.any_published = any(row.published is not None for row in rows)
 

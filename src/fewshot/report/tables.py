@@ -94,7 +94,7 @@ def _literature(run: Measured, measured: set[tuple[str, str, bool]], papers: set
         return rows, any_unlike
     main = pd.MultiIndex.from_tuples([(paper, number) for paper in papers for number in MAIN_TABLES[paper]])
     places = pd.MultiIndex.from_frame(run.table[["paper", "table"]])
-    own = run.table[places.isin(main) & (run.table["dataset"] == run.dataset)]
+    own = run.table[places.isin(main)]
     for (_, method, backbone), group in own.groupby(["row", "method", "backbone"], sort=False):
         first = group.iloc[0]
         literature = first["stage1"] == ""
@@ -220,7 +220,7 @@ def _gains(run: Measured, rows: Sequence[Row]) -> Table | None:
 
 def _references(run: Measured) -> Table | None:
     """Later work on the same data set."""
-    later = run.table[(run.table["paper"] == "other") & (run.table["dataset"] == run.dataset)]
+    later = run.table[run.table["paper"] == "other"]
     if later.empty or not run.any_published:
         return None
     shots = sorted(later["shot"].unique())
@@ -230,8 +230,8 @@ def _references(run: Measured) -> Table | None:
         cells: list[Cell] = [reported(group, shot) for shot in shots]
         rows.append([str(row), backbone_title(str(backbone)), str(setting), *cells, str(like), str(source), str(note)])
     caption = (
-        "5-way accuracy in percent on novel classes, as published. Like for like: base classes only, inductive, "
-        "the set's usual image size; unknown where that size is not recorded."
+        f"{run.plan.config.evaluation.way}-way accuracy in percent on novel classes, as published. Like for like: base classes "
+        "only, inductive, the set's usual image size; unknown where that size is not recorded."
     )
     numbers = [Column("published", f"{shot}-shot", numbers=True) for shot in shots]
     columns = [Column("method"), Column("backbone"), Column("setting"), *numbers]

@@ -136,6 +136,16 @@ def test_shape_of_table_1(made_run: Make) -> None:
     assert " Over 40 tasks; DC + IMP: 20 of them." in table.caption
 
 
+@pytest.mark.parametrize(("way", "beside"), [(5, True), (3, False)])
+def test_published_numbers_stand_beside_tasks_of_as_many_classes(made_run: Make, way: int, beside: bool) -> None:
+    found, rows = tables(made_run(**{**MINI, "evaluation": {**MINI["evaluation"], "way": way}}))
+    assert any(row.published is not None for row in rows) == beside
+    assert ("references" in found) == beside
+    assert ("TADAM \u2020" in {row[0] for row in found["methods"].rows} if "methods" in found else False) == beside
+    assert all(("Nothing is published" in table.caption) != beside for name, table in found.items() if name == "poolings")
+    assert any("published" in title for title in heads(found["poolings"])) == beside
+
+
 def test_a_backbone_of_other_widths_than_its_name_says_them(made_run: Make) -> None:
     backbones = {
         "usual": {"name": "conv64"}, "narrow": {"name": "conv64", "widths": [8, 8, 16, 16]},
