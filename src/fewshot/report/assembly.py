@@ -14,7 +14,6 @@ import pandas as pd
 
 from fewshot.files import atomic, write_json
 from fewshot.plan import AS_TRAINED, Plan
-from fewshot.report.deviations import of_network
 from fewshot.report.papers import backbone_name, backbone_title, stage1_name, stage2_name
 from fewshot.report.published import PUBLISHED, Published, load_published
 from fewshot.report.rendering import Accuracy, Cell, Column, Table, write_tables
@@ -72,7 +71,7 @@ def assemble(plan: Plan, published: Path = PUBLISHED) -> None:
     write_csv(plan.results / "seeds.csv", over_seeds(plan, rows))
     write_json(plan.results / "metrics.json", metrics(rows))
     networks = [read_network(plan, job, store) for job in plan.networks]
-    tables = [*accuracy_tables(plan, rows, table), network_table(networks, store), deviation_table(rows, store)]
+    tables = [*accuracy_tables(plan, rows, table), network_table(networks), deviation_table(rows, store)]
     write_tables(plan.results / "tables", plan.config, tables)
 
 
@@ -189,8 +188,8 @@ def metrics(rows: Sequence[Row]) -> dict[str, Any]:
     return found
 
 
-def network_table(networks: Sequence[NetworkRecord], store: StoreRecord) -> Table:
-    """Size, training, validation and cost of every network; what differs in its architecture and stage 1."""
+def network_table(networks: Sequence[NetworkRecord]) -> Table:
+    """Size, training, validation and cost of every network."""
     found: list[list[Cell]] = []
     for network in networks:
         info, settings = network.info, network.settings
@@ -205,13 +204,12 @@ def network_table(networks: Sequence[NetworkRecord], store: StoreRecord) -> Tabl
                 network.name, str(network.seed), f"{backbone_title(settings)}, {shape}", stage1_name(settings),
                 f"{info['parameters']:,}", kept, str(training.batch_size), accuracy,
                 "" if network.scale is None else f"{network.scale:.2f}", f"{info['seconds']:,.0f}", str(info["device"]),
-                str(info["precision"]), "; ".join(of_network(store.dataset, settings)),
+                str(info["precision"]),
             ]
         )  # fmt: skip
     caption = (
         "Validation: few-shot accuracy, in percent, on the validation classes, of the state that was kept. "
-        "Scale: its tau, as last logged; dense queries are tested with it (eq. 14) unless evaluation.scale is set. "
-        "Deviations: those of the network and its training; the table of deviations has all."
+        "Scale: its tau, as last logged; dense queries are tested with it (eq. 14) unless evaluation.scale is set."
     )
     names = [
         "network",
@@ -225,8 +223,9 @@ def network_table(networks: Sequence[NetworkRecord], store: StoreRecord) -> Tabl
         "scale",
         "seconds",
         "device",
+        "precision",
     ]
-    columns = [Column(name, numbers=name == "validation") for name in [*names, "precision", "deviations"]]
+    columns = [Column(name, numbers=name == "validation") for name in names]
     return Table("networks", "Networks", caption, columns, found)
 
 

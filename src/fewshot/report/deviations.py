@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fewshot.config import ActivationMappingSettings, ImprintingSettings, JointTrainingSettings, NetworkSettings
+from fewshot.config import ActivationMappingSettings, ImprintingSettings, JointTrainingSettings
 from fewshot.report import paper000, paper001, paper002, paper004
 from fewshot.report.setting import Facts
 
@@ -29,17 +29,3 @@ def _of_the_paper(facts: Facts) -> list[str] | None:
     if isinstance(facts.adaptation, ImprintingSettings | JointTrainingSettings):
         return paper001.deviations(facts)
     return paper000.deviations(facts) if facts.network.distance is None else paper002.deviations(facts)
-
-
-def of_network(dataset: str, network: NetworkSettings) -> list[str]:
-    """What differs in a network and its training, whatever is made of it: of paper 000, or 002 for those trained on tasks.
-
-    Networks with an embedding layer are paper 001's, whose rows say it.
-    """
-    if network.embedding is not None:
-        return []
-    if network.distance is not None:
-        tasks = paper002.PROTOCOLS.get(dataset)
-        return [] if tasks is None else paper002.network_deviations(network, tasks)
-    protocol = paper000.PROTOCOLS.get(dataset)
-    return [] if protocol is None else paper000.network_deviations(network, protocol)

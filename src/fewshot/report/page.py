@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,7 @@ def write_report(plan: Plan, published: Path = PUBLISHED) -> None:
         comparison=comparison_table(rows),
         pairs=pairs_table(_read(plan.results / "paired.csv")),
         settings=settings_table(_read(plan.results / "summary.csv")),
-        networks=without(network_table(networks, record), "deviations"),
+        networks=network_table(networks),
         deviations=deviation_table(rows, record),
         times=times_table(plan),
         graph=graph(plan),
@@ -89,14 +89,6 @@ def write_report(plan: Plan, published: Path = PUBLISHED) -> None:
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------
-
-
-def without(table: Table, name: str) -> Table:
-    """A table without one of its columns."""
-    kept = [i for i, column in enumerate(table.columns) if column.name != name]
-    rows = [[row[i] for i in kept] for row in table.rows]
-    caption = table.caption.split(" Deviations:")[0]
-    return replace(table, columns=[table.columns[i] for i in kept], rows=rows, caption=caption)
 
 
 def comparison_table(rows: Sequence[Row]) -> Table:
