@@ -62,21 +62,33 @@ def deviations(facts: Facts) -> list[str] | None:
     if (backbone.name, getattr(backbone, "weights", "none")) != ("googlenet", "imagenet"):
         found.append(f"{_words(network)} instead of GoogLeNet with ImageNet weights")
     if network.embedding != EMBEDDING:
-        found.append(f"an embedding of {network.embedding or 'no layer of its own'} instead of {EMBEDDING}")
-    if facts.image_size != IMAGE_SIZE or network.training.augmentation.crop != CROP:
-        found.append(f"images of {network.training.augmentation.crop or facts.image_size} px instead of {CROP} of {IMAGE_SIZE}")
-    found += _rates("stage 1", network.training.optimizer)
+        layer = f"of {network.embedding}" if network.embedding else "without a layer of its own"
+        found.append(f"an embedding {layer} instead of the {EMBEDDING} of the paper's tables")
+    crop = network.training.augmentation.crop
+    if (facts.image_size, crop) != (IMAGE_SIZE, CROP):
+        found.append(f"images of {f'{crop} of ' if crop else ''}{facts.image_size} px instead of {CROP} of {IMAGE_SIZE}")
+    found += _joint_training(adaptation) if isinstance(adaptation, JointTrainingSettings) else _imprinting(network, adaptation)
+    if facts.tasks != 1:
+        found.append(f"{facts.tasks} draws of the exemplars instead of one")
+    return found
+
+
+def _imprinting(network: NetworkSettings, adaptation: ImprintingSettings) -> list[str]:
+    """Stage 1 and what is made of its network."""
+    found = _rates("stage 1", network.training.optimizer)
     schedule = network.training.schedule
     if (schedule.kind, schedule.decay) != ("exponential", DECAY):
         found.append(f"stage 1: learning rate by {schedule.kind}, instead of times {DECAY:g} every {DECAY_EPOCHS} epochs")
-    if isinstance(adaptation, ImprintingSettings) and adaptation.views not in (0, VIEWS):
+    if adaptation.views not in (0, VIEWS):
         found.append(f"{adaptation.views} augmented views instead of {VIEWS}")
-    if adaptation.finetuning is not None:
-        found += _finetuning(adaptation.finetuning)
-    if isinstance(adaptation, JointTrainingSettings) and adaptation.classifier.kind != "linear":
+    return found if adaptation.finetuning is None else found + _finetuning("fine-tuning", adaptation.finetuning)
+
+
+def _joint_training(adaptation: JointTrainingSettings) -> list[str]:
+    """It starts where stage 1 started, and owes nothing to how that was trained."""
+    found = _finetuning("joint training", adaptation.finetuning)
+    if adaptation.classifier.kind != "linear":
         found.append("joint training with normalised embeddings and weights, which the paper's has not")
-    if facts.tasks != 1:
-        found.append(f"{facts.tasks} draws of the exemplars instead of one")
     return found
 
 
@@ -85,17 +97,17 @@ def _words(network: NetworkSettings) -> str:
     return f"{network.backbone.name} ({f'weights: {weights}' if weights else f'{network.backbone.shape}, from random weights'})"
 
 
-def _finetuning(settings: FinetuningSettings) -> list[str]:
-    found = _rates("fine-tuning", settings.optimizer)
+def _finetuning(what: str, settings: FinetuningSettings) -> list[str]:
+    found = _rates(what, settings.optimizer)
     if settings.epochs != EPOCHS:
-        found.append(f"fine-tuned for {settings.epochs} epochs instead of {EPOCHS}")
+        found.append(f"{what} for {settings.epochs} epochs instead of {EPOCHS}")
     if (settings.decay, settings.decay_epochs) != (DECAY, DECAY_EPOCHS):
         found.append(
-            f"fine-tuning: learning rate times {settings.decay:g} every {settings.decay_epochs} epochs instead of {DECAY:g} "
+            f"{what}: learning rate times {settings.decay:g} every {settings.decay_epochs} epochs instead of {DECAY:g} "
             f"every {DECAY_EPOCHS}"
         )
     if not settings.balanced:
-        found.append("fine-tuning without oversampling of the novel classes")
+        found.append(f"{what} without oversampling of the novel classes")
     return found
 
 

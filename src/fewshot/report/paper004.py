@@ -53,7 +53,7 @@ def deviations(facts: Facts) -> list[str] | None:
             f"{training.schedule.kind}, instead of SGD with Nesterov momentum at a constant 0.1, weight decay 0.0001"
         )
     if not training.augmentation.resized_crop or training.augmentation.color_jitter != 0.4:
-        found.append("stage 1 without the paper's random resized crops and colour jitter of 0.4")
+        found.append("stage 1's augmentation is not the paper's random resized crops and colour jitter of 0.4")
     found += _mapping(facts.adaptation)
     return found + tested(facts, TASKS, "remaining")
 
