@@ -88,10 +88,13 @@ $(BIN)/python:
 	 done; \
 	 echo 'error: no Python 3.11 or 3.12 found; install one, or put it on PATH' >&2; exit 1
 
+# Where Python is told to keep nothing of what it compiles, every job and command would compile PyTorch anew.
+COMPILED := $(if $(PYTHONDONTWRITEBYTECODE),--compile-bytecode)
+
 $(STAMP): requirements.lock pyproject.toml | $(BIN)/python
 	@[ -x $(BIN)/uv ] || { $(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip --upgrade; } >/dev/null
 	@[ -x $(BIN)/uv ] || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements.lock
+	$(BIN)/uv pip sync --quiet $(COMPILED) --python $(BIN)/python requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
