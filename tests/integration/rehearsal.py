@@ -57,6 +57,8 @@ MOST = {
 }
 """Key of a run file, wherever it stands -> the most that a rehearsal has of it."""
 WIDTHS = (4, 4, 8, 8)
+SMALLER = {"resnet50": "resnet18"}
+"""Backbone -> one of its family with fewer parameters."""
 FEWER_TASKS = 2
 """Of a test that has fewer tasks than the others."""
 
@@ -74,7 +76,8 @@ def rehearsed(config: RunConfig, weights: Callable[[str], Path]) -> dict[str, An
     fewer = FEWER_TASKS
     for network in data["stage1"]["networks"].values():
         backbone = network["backbone"]
-        if backbone.get("weights", "none") != "none":  # of torchvision, and so as large as ever
+        if backbone.get("weights", "none") != "none":  # of torchvision, whose widths are not to be set
+            backbone["name"] = SMALLER.get(backbone["name"], backbone["name"])
             backbone["weights"], fewer = str(weights(backbone["name"])), 1
     tests = zip(data["evaluation"]["tests"], config.evaluation.tests, strict=True)
     for short, test in tests:
