@@ -48,7 +48,7 @@ WIDTHS = {"resnet12": (64, 128, 256, 512), "c128f": (64, 64, 128, 128)}
 """Of the paper's backbones."""
 
 
-def has_usual_widths(network: NetworkSettings) -> bool:
+def _has_usual_widths(network: NetworkSettings) -> bool:
     """Whether a backbone of settable widths has those of the paper."""
     widths: tuple[int, ...] = getattr(network.backbone, "widths", ())
     return widths == WIDTHS.get(network.backbone.name, widths)
@@ -61,7 +61,7 @@ def is_of_paper_000(dataset: str, network: NetworkSettings, adaptation: Adaptati
     count here: `deviations` says it.
     """
     protocol, backbone = PROTOCOLS.get(dataset), network.backbone
-    if protocol is None or image_size != protocol.image_size or backbone.name not in WIDTHS or not has_usual_widths(network):
+    if protocol is None or image_size != protocol.image_size or backbone.name not in WIDTHS or not _has_usual_widths(network):
         return False
     if network.embedding is not None or network.training.classes != "base" or _added(network):
         return False
@@ -98,7 +98,8 @@ def network_deviations(network: NetworkSettings, protocol: Protocol) -> list[str
     if network.embedding is not None:
         found.append(f"an embedding layer of {network.embedding}, which the paper does not have")
     if classifier.kind != "cosine":
-        found.append(f"{classifier.kind} classifier instead of a scaled cosine classifier")
+        kind = "no" if classifier.kind == "none" else classifier.kind
+        found.append(f"{kind} classifier instead of a scaled cosine classifier")
     else:
         if classifier.scale != protocol.scale:
             found.append(f"initial scale {classifier.scale:g} instead of {protocol.scale:g}")
@@ -116,8 +117,12 @@ def network_deviations(network: NetworkSettings, protocol: Protocol) -> list[str
 def _unpublished(training: TrainingSettings) -> str:
     """What the paper leaves open in stage 1, and what is taken here."""
     augmentation = training.augmentation
-    crops = "padded crops" if augmentation.resized_crop is None else "random resized crops"
-    seen = [] if augmentation.resized_crop is None and augmentation.crop_padding == 0 else [crops]
+    if augmentation.resized_crop is not None:
+        seen = ["random resized crops"]
+    elif augmentation.crop is not None:
+        seen = [f"random crops of {augmentation.crop} px"]
+    else:
+        seen = [] if augmentation.crop_padding == 0 else ["padded crops"]
     seen += ["flips"] * augmentation.flip + ["colour jitter"] * (augmentation.color_jitter > 0)
     kept = "the best state on validation classes" if training.validation.keep == "best" else "the last state"
     return (
@@ -128,10 +133,10 @@ def _unpublished(training: TrainingSettings) -> str:
 
 
 def _added(network: NetworkSettings) -> list[str]:
-    """What the paper's loss (eq. 8 and 10) does not have."""
+    """What the paper's loss (eq. 8 and 10) does not have, or the loss in its place."""
     objective = network.training.objective
     if not isinstance(objective, ClassificationSettings):
-        return []
+        return [f"stage 1 minimises the {objective.kind.replace('_', ' ')} loss instead of cross-entropy"]
     found = []
     if objective.label_smoothing:
         found.append(f"label smoothing of {objective.label_smoothing:g} in stage 1, which the paper does not have")

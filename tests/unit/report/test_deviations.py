@@ -102,6 +102,13 @@ def test_one_change_is_one_sentence(changes: dict[str, Any], sentence: str) -> N
             network(optimizer={"nesterov": False}),
             ["stage 1 optimizer sgd without Nesterov momentum instead of SGD with Nesterov momentum"],
         ),
+        (
+            network(classifier={"kind": "none"}, objective={"kind": "lifted_structured"}, batch_size=200),
+            [
+                "no classifier instead of a scaled cosine classifier",
+                "stage 1 minimises the lifted structured loss instead of cross-entropy",
+            ],
+        ),
         (network(iterations=16_000), ["stage 1: 16,000 iterations of 200 instead of 8,000 of 200 (200 % of the samples)"]),
     ],
 )
@@ -341,6 +348,10 @@ def test_the_mapping_of_paper_004() -> None:
         (
             {"augmentation": {"crop_padding": 0, "flip": False}, "validation": {"keep": "last"}},
             "0.1, steps, 0.0005, none, the last state",
+        ),
+        (
+            {"augmentation": {"crop": 28}},
+            "0.1, steps, 0.0005, random crops of 28 px and flips, the best state on validation classes",
         ),
     ],
 )

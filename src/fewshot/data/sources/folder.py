@@ -45,7 +45,9 @@ def source(settings: FolderSettings) -> Source:
     split, notes = _split(settings, names, Counter(item.label for item in items))
     if settings.test_folder is not None:
         items += _tested(Path(settings.test_folder), names)
-    strays = [path.name for path in beside(folder) if not settings.split or path != Path(settings.split)]
+    folders = [folder, *([] if settings.test_folder is None else [Path(settings.test_folder)])]
+    loose = (path for one in folders for path in beside(one))
+    strays = [path.name for path in loose if not settings.split or not path.samefile(settings.split)]
     if strays:
         notes += (f"Not in a class folder, so left out: {first_of(strays)}.",)
     sides = _shorter_sides(folder, items)  # also where the size is given: what is no image is named before any is decoded

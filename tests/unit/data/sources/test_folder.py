@@ -49,11 +49,11 @@ def test_the_run_file_for_ones_own_images_does_with_what_it_says_it_wants(pytest
     assert images == max(max(evaluation.shots) + evaluation.queries, *(one.shot + one.queries for one in validations))
 
 
-def test_split_file(tmp_path, kit):
+def test_split_file(tmp_path, kit, monkeypatch):
     make(kit, tmp_path / "photos", classes=3)
-    split = tmp_path / "photos" / "split.csv"  # no stray file
-    split.write_text("class,part\nclass2,base\nclass0,test\nclass1,val\n")
-    settings = settings_for(tmp_path / "photos", split=str(split))
+    (tmp_path / "photos" / "split.csv").write_text("class,part\nclass2,base\nclass0,test\nclass1,val\n")
+    monkeypatch.chdir(tmp_path)
+    settings = settings_for(tmp_path / "photos", split="photos/split.csv")  # no stray file, whichever way it is named
     store = kit.prepared(folder.source(settings), settings, tmp_path / "store")
     assert store.classes["name"].tolist() == ["class2", "class1", "class0"]
     assert store.meta["notes"] == ["Not in a class folder, so left out: readme.txt."]
@@ -161,11 +161,13 @@ def test_a_long_tailed_set_is_split_by_its_counts_and_tested_on_its_own_images(t
             for j in range(count):
                 place = tmp_path / part / f"class{i}" / f"{j}.png"
                 place.write_bytes(kit.picture(40 * i + j + (20 if part == "val" else 0), (9, 12)))
+    (tmp_path / "val" / "labels.txt").touch()
     settings = settings_for(tmp_path / "train", base_at_least=5, test_folder=str(tmp_path / "val"))
     store = kit.prepared(folder.source(settings), settings, tmp_path / "store")
     assert store.classes["name"].tolist() == ["class1", "class3", "class0", "class2"]
     assert store.classes["part"].tolist() == ["base", "base", "test", "test"]
     assert "Base classes are the 2 of 4 with at least 5 images" in store.meta["notes"][0]
+    assert "Not in a class folder, so left out: labels.txt." in store.meta["notes"]
     assert len(store.rows("base")) == 21
     assert len(store.rows("held_out")) == 4
     (few, none), (train, test) = divided(store, "test")
