@@ -26,9 +26,10 @@ from fewshot.models.network import Network
 from fewshot.votes import BaseVotes, Tasks, Vectors, right, task_by_task
 
 Accuracies = dict[str, npt.NDArray[np.float64]]
-_BLOCK_BYTES = {("cpu", True): 4 << 20, ("cpu", False): 256 << 20, ("cuda", True): 256 << 20, ("cuda", False): 256 << 20}
-"""Bytes of prototypes and added channels of a block of tasks, by device and whether it is judged task by task: then a cache's
-size; image by image, the more tasks share a map, the better."""
+_BLOCK_BYTES = {("cpu", True): 16 << 20, ("cpu", False): 256 << 20, ("cuda", True): 256 << 20, ("cuda", False): 256 << 20}
+"""Bytes of prototypes and added channels of a block of tasks, by device and whether it is judged task by task: then so many
+that queries of one class follow each other, and so few that they stay in the cache; image by image, the more tasks share a map,
+the better."""
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """Which queries of many tasks are classified right, by cosine (paper 000, eq. 13; dense queries eq. 14).
 
-Queries with no more vectors than their task has prototypes go task by task: their vectors are gathered into a buffer of about
-a cache's size and meet the prototypes in one product. Others go image by image: an image's locations meet the prototypes of
-all tasks that query it in one product, so that its map is read once however many tasks share it. Where the one overtakes the
-other was measured (docs/measured/benchmark.md).
+Queries with no more vectors than their task has prototypes go task by task, those of one class in all tasks one after the
+other: their vectors are gathered into a buffer of about a cache's size and meet the prototypes in one product. Others go image
+by image: an image's locations meet the prototypes of all tasks that query it in one product, so that its map is read once
+however many tasks share it. Where the one overtakes the other was measured (docs/measured/benchmark.md).
 
 What depends on the image alone is computed once an image: norms, and exponentials against the stage-1 classes, so that the
 joint softmax over all classes costs one small product of the locations' weights with them.
@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 _GATHER_BYTES = {"cpu": 5 << 19, "cuda": 1 << 30}
 """Bytes of query vectors gathered at once, task by task."""
-_PRODUCT_BYTES = {"cpu": 1 << 20, "cuda": 1 << 26}
+_PRODUCT_BYTES = {"cpu": 4 << 20, "cuda": 1 << 26}
 """Bytes of their products with the prototypes. Terms of the stage-1 classes beside them take more by as much as these are more:
 for 5-way tasks and a thousand such classes 12.5 GiB on CUDA."""
 _GROUP_BYTES = {"cpu": 4 << 20, "cuda": 1 << 30}
@@ -177,7 +177,7 @@ def _task_by_task(
     for start in range(0, count, size):
         part = slice(start, min(start + size, count))
         images = queries[part]
-        logits = _products(vectors.values, images, tasks.prototypes[part])
+        logits = _products(vectors.values, images, tasks.prototypes[part], 1 if of_base else way)
         scales = inverse[images]  # (t, n, k)
         if tasks.added is not None:
             dots, more = (values[part] for values in tasks.added)
@@ -197,20 +197,28 @@ def _task_by_task(
     return Answers(alone, joint)
 
 
-def _products(values: Tensor, images: Tensor, prototypes: Tensor) -> Tensor:
-    """Dot products (t, k, way, n) of the vectors of images (t, n) with prototypes (t, way, d)."""
-    (tasks, n), (_, k, channels) = images.shape, values.shape
-    rows = (images.unsqueeze(1) * k + torch.arange(k, device=images.device).unsqueeze(-1)).flatten()  # (t, k, n)
-    dots = values.new_empty(tasks, k * n, prototypes.shape[1])
-    against = prototypes.transpose(1, 2)
-    step = max(1, _GATHER_BYTES[values.device.type] // (k * n * channels * values.element_size()))
-    buffer = values.new_empty(min(step, tasks) * k * n, channels)
-    for start in range(0, tasks, step):
-        end = min(start + step, tasks)
-        wanted = rows[start * k * n : end * k * n]
+def _products(values: Tensor, images: Tensor, prototypes: Tensor, classes: int) -> Tensor:
+    """Dot products (t, k, way, n) of the vectors of images (t, n), `classes` of equally many each, with prototypes (t, way, d).
+
+    The queries of one class, in all tasks, come one after the other: their images lie together, so that most are in the cache.
+    """
+    (tasks, n), (_, k, channels), way = images.shape, values.shape, prototypes.shape[1]
+    sets = images.view(tasks * classes, -1)  # of one class and task
+    order = sets[:, 0].argsort()
+    task, size = order // classes, k * sets.shape[1]
+    rows = (
+        sets[order].unsqueeze(1) * k + torch.arange(k, device=images.device).unsqueeze(-1)
+    ).flatten()  # (sets, k, n / classes)
+    dots = values.new_empty(len(sets), size, way)
+    step = max(1, _GATHER_BYTES[values.device.type] // (size * channels * values.element_size()))
+    buffer = values.new_empty(min(step, len(sets)) * size, channels)
+    for start in range(0, len(sets), step):
+        part = slice(start, min(start + step, len(sets)))
+        wanted = rows[part.start * size : part.stop * size]
         gathered = torch.index_select(values.flatten(0, 1), 0, wanted, out=buffer[: len(wanted)])
-        torch.bmm(gathered.view(end - start, k * n, channels), against[start:end], out=dots[start:end])
-    dots = dots.view(tasks, k, n, -1).transpose(2, 3)
+        against = prototypes.index_select(0, task[part]).transpose(1, 2)
+        dots[order[part]] = torch.bmm(gathered.view(-1, size, channels), against)
+    dots = dots.view(tasks, classes, k, -1, way).transpose(1, 2).reshape(tasks, k, n, way).transpose(2, 3)
     return dots if k == 1 else dots.contiguous()  # reductions over classes are fast where these are not innermost
 
 
