@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_GATHER_BYTES = {"cpu": 5 << 19, "cuda": 1 << 30}
+_GATHER_BYTES = {"cpu": 5 << 20, "cuda": 1 << 30}
 """Bytes of query vectors gathered at once, task by task."""
 _PRODUCT_BYTES = {"cpu": 4 << 20, "cuda": 1 << 26}
 """Bytes of their products with the prototypes. Terms of the stage-1 classes beside them take more by as much as these are more:
@@ -178,12 +178,12 @@ def _task_by_task(
         part = slice(start, min(start + size, count))
         images = queries[part]
         logits = _products(vectors.values, images, tasks.prototypes[part], 1 if of_base else way)
-        scales = inverse[images]  # (t, n, k)
         if tasks.added is not None:
             dots, more = (values[part] for values in tasks.added)
             logits += dots.permute(0, 2, 3, 1)
-            scales = scale * _inverse_norms(vectors.squares[images] + more)
-        logits *= scales.transpose(1, 2).unsqueeze(2)
+            logits *= (scale * _inverse_norms(vectors.squares[images] + more)).transpose(1, 2).unsqueeze(2)
+        elif k > 1 or base is not None:  # else a query's length is a factor of all that is compared
+            logits *= inverse[images].transpose(1, 2).unsqueeze(2)
         stage1 = None
         if base is not None:
             highest, sums = base.highest[images], base.sums[images]
@@ -215,10 +215,10 @@ def _products(values: Tensor, images: Tensor, prototypes: Tensor, classes: int) 
     for start in range(0, len(sets), step):
         part = slice(start, min(start + step, len(sets)))
         wanted = rows[part.start * size : part.stop * size]
-        gathered = torch.index_select(values.flatten(0, 1), 0, wanted, out=buffer[: len(wanted)])
-        against = prototypes.index_select(0, task[part]).transpose(1, 2)
-        dots[order[part]] = torch.bmm(gathered.view(-1, size, channels), against)
-    dots = dots.view(tasks, classes, k, -1, way).transpose(1, 2).reshape(tasks, k, n, way).transpose(2, 3)
+        gathered = torch.index_select(values.flatten(0, 1), 0, wanted, out=buffer[: len(wanted)]).view(-1, size, channels)
+        torch.bmm(gathered, prototypes.index_select(0, task[part]).transpose(1, 2), out=dots[part])
+    dots = dots.index_select(0, order.argsort()).view(tasks, classes, k, -1, way)
+    dots = dots.transpose(1, 2).reshape(tasks, k, n, way).transpose(2, 3)
     return dots if k == 1 else dots.contiguous()  # reductions over classes are fast where these are not innermost
 
 
