@@ -120,6 +120,8 @@ def check(folder: Path, config: RunConfig, plan: Plan) -> None:
     page = (results / "report.html").read_text()
     assert page.rstrip().endswith("</html>")
     assert all(job.name in page for job in plan.networks)
+    sweep = results / "figures" / "leak_sweep.csv"
+    assert ("begins to leak" in page) == (sweep.exists() and len(read(sweep)) > 0)  # an empty figure is left out
 
 
 def check_records(folder: Path, plan: Plan) -> None:
@@ -207,10 +209,16 @@ def check_figures(folder: Path, config: RunConfig) -> None:
         assert set(shown["network"]) == {name for name in episodic if networks[name].training.objective.histograms}
         assert shown.groupby("network")["iteration"].nunique().eq(2).all()
         sweep = read(folder / "leak_sweep.csv")
-        leaky = {name for name in episodic if isinstance(networks[name].distance, LeakySquaredEuclideanSettings)}
-        assert {(name, shot) for name, _, shot, _, _ in asked if name in leaky} == set(
-            sweep[["network", "shot"]].itertuples(index=False, name=None)
-        )
+        distances = {name: networks[name].distance for name in episodic}
+        leaks = {
+            (name, shot): (distances[name].s, distances[name].r) for name, _, shot, _, _ in asked
+            if isinstance(distances.get(name), LeakySquaredEuclideanSettings)
+        }  # fmt: skip
+        swept = {
+            one for one, (s, r) in leaks.items()
+            if any(one[1] == other[1] and (s == t) != (r == q) for other, (t, q) in leaks.items())
+        }  # fmt: skip
+        assert swept == set(sweep[["network", "shot"]].itertuples(index=False, name=None))
 
 
 def check_low_shot(folder: Path, config: RunConfig) -> None:

@@ -78,7 +78,10 @@ def histogram_table(plan: Plan) -> pd.DataFrame:
 
 
 def sweep_table(rows: Sequence[Row]) -> pd.DataFrame:
-    """One row a network with the leaky distance and number of shots: s, r, accuracy on novel classes (over seeds), interval."""
+    """One row a network of a sweep and number of shots: s, r, accuracy on novel classes (percent, over seeds), interval.
+
+    Of a sweep are networks with the leaky distance that differ from another in s alone or in r alone.
+    """
     found = []
     for group in by_place(rows).values():
         record = group[0].record
@@ -92,9 +95,11 @@ def sweep_table(rows: Sequence[Row]) -> pd.DataFrame:
                 "accuracy": accuracy, "ci95": group[0].ci95 if over_seeds is None else over_seeds,
             }
         )  # fmt: skip
-    return pd.DataFrame(found, columns=["network", "shot", "s", "r", "accuracy", "ci95"]).sort_values(
-        ["shot", "s", "r"], kind="stable", ignore_index=True
+    table = pd.DataFrame(found, columns=["network", "shot", "s", "r", "accuracy", "ci95"])
+    swept = (table.groupby(["shot", "r"])["s"].transform("nunique") > 1) | (
+        table.groupby(["shot", "s"])["r"].transform("nunique") > 1
     )
+    return table[swept].sort_values(["shot", "s", "r"], kind="stable", ignore_index=True)
 
 
 def draw_histograms(table: pd.DataFrame, title: str) -> Figure:

@@ -11,7 +11,7 @@ from fewshot.drawings import drawings
 from fewshot.errors import DataError
 from fewshot.plan import Plan
 from fewshot.report.assembly import assemble
-from fewshot.report.distance_figures import draw_distance_figures, histogram_table
+from fewshot.report.distance_figures import draw_distance_figures, histogram_table, sweep_table
 from fewshot.report.page import write_report
 from fewshot.report.plots import draw_figures
 
@@ -82,6 +82,10 @@ def test_the_run_ends_in_tables_and_figures(run, pytestconfig):
     assert "Gradients and distances" in page
     for name in ("distance_histograms", "leak_sweep"):
         assert (run.results / "figures" / f"{name}.svg").read_text().startswith("<?xml")
+
+
+def test_without_networks_that_differ_in_the_leak_alone_there_is_no_sweep():
+    assert sweep_table([]).empty
 
 
 def test_histograms_have_every_query_and_prototype(run):
