@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import pandas as pd
 
@@ -90,11 +90,12 @@ class Measured:
         settings = self.first[place].record.network.settings
         return backbone_title(settings) + _widths(settings.backbone)
 
-    @property
-    def tasks(self) -> str:
+    def tasks(self, places: Collection[tuple[str, str]] | None = None) -> str:
         """How many tasks the numbers are means over, in words: those of most settings, and the methods that have others."""
         found: dict[int, list[str]] = {}
-        for group in self.groups.values():
+        for key, group in self.groups.items():
+            if places is not None and key[:2] not in places:
+                continue
             found.setdefault(group[0].record.evaluated.tasks, []).append(group[0].method)
         usual, *others = sorted(found, key=lambda count: (-len(found[count]), -count))
         words = [
@@ -103,9 +104,8 @@ class Measured:
         ]
         return f"Over {usual:,} {'task' if usual == 1 else 'tasks'}{''.join(words)}."
 
-    @property
-    def caption(self) -> str:
-        """What every table of accuracies says of its numbers."""
+    def caption(self, places: Collection[tuple[str, str]] | None = None) -> str:
+        """What a table of accuracies says of its numbers: of these networks and adaptations, or of all."""
         evaluation = self.plan.config.evaluation
         seeds = len(self.plan.config.seeds)
         spread = (
@@ -119,7 +119,7 @@ class Measured:
             else (" Nothing is published for this data set and these classes.")
         )
         accuracy = f"{evaluation.way}-way accuracy in percent; ± is half the 95 % interval: measured, {spread}."
-        return f"{accuracy} {self.tasks}{nothing}"
+        return f"{accuracy} {self.tasks(places)}{nothing}"
 
 
 def _widths(backbone: BackboneSettings) -> str:

@@ -48,7 +48,7 @@ def ordered(run: Measured) -> list[tuple[str, str]]:
 
 
 def _caption(run: Measured) -> str:
-    caption = run.caption.replace("all-way accuracy", "Accuracy")
+    caption = run.caption().replace("all-way accuracy", "Accuracy")
     return caption.replace("interval over tasks", "interval over draws of the exemplars")
 
 

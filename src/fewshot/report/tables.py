@@ -72,7 +72,7 @@ def _methods(run: Measured) -> Table | None:
     if not rows:
         return None
     literature, unlike = _literature(run, measured, papers or {"000"})
-    caption = run.caption + " Testing: pooling of support / query features."
+    caption = run.caption() + " Testing: pooling of support / query features."
     if literature:
         caption += f" {MARK}: as reported in the literature, by way of paper {', '.join(sorted(papers or {'000'}))}; "
         caption += "like for like" if not unlike else f"{UNLIKE}: not like for like"
@@ -113,17 +113,20 @@ def _stage1(run: Measured) -> Table | None:
     """Shape of Table 1: networks as trained; those trained densely tested with global max-pooling."""
     chosen = {"gap": "gap/gap", "dense": "gmp/gmp"}
     rows: list[list[Cell]] = []
-    dense = False
+    dense, places = False, set()
     for place, first in run.first.items():
         pooling = first.record.network.settings.classifier.pooling
         pair = chosen.get(pooling, "")
         if place[1] == AS_TRAINED and pair in run.pairs(place):
             dense = dense or pooling == "dense"
+            places.add(place)
             cells = [cell for shot in run.shots for cell in run.cells(place, shot, pair)]
             rows.append([run.backbone(place), first.method, *cells])
     if not dense:
         return None
-    caption = run.caption + " As trained; GMP on support and queries for DC, GAP on both otherwise (paper 000, Table 1)."
+    caption = (
+        run.caption(places) + " As trained; GMP on support and queries for DC, GAP on both otherwise (paper 000, Table 1)."
+    )
     columns = [Column("backbone"), Column("stage 1"), *run.columns(f"{shot}-shot" for shot in run.shots)]
     return Table("stage1", "Stage 1 only, accuracy on novel classes", caption, columns, rows)
 
@@ -146,7 +149,10 @@ def _poolings(run: Measured) -> Table | None:
                 rows.append([run.first[place].method, run.backbone(place), f"{shot}-shot", population, *flat])
     if not rows:
         return None
-    caption = run.caption + " As trained. Heads: pooling of support / query features at testing (paper 000, Table 2)."
+    caption = (
+        run.caption({place for place, _ in wanted})
+        + " As trained. Heads: pooling of support / query features at testing (paper 000, Table 2)."
+    )
     if any(row[3] != "novel" for row in rows):
         known = {len(row.record.network.info["classes"]) for row in run.first.values()}
         among = ", ".join(f"{count} base classes (chance {100 / count:.2g} %)" for count in sorted(known))
@@ -182,7 +188,7 @@ def _stage2_poolings(run: Measured) -> Table | None:
     plain = [(str(row[0]).split(" [")[0], *row[1:5]) for row in rows]
     if len(set(plain)) == len(rows):  # the columns tell the settings apart: no need of the config's names
         rows = [[name[0], *row[1:]] for name, row in zip(plain, rows, strict=True)]
-    caption = run.caption + " Heads: pooling of support / query features at testing (paper 000, Table 3)."
+    caption = run.caption(places) + " Heads: pooling of support / query features at testing (paper 000, Table 3)."
     columns = [
         Column("method"),
         Column("backbone"),

@@ -133,7 +133,8 @@ def test_shape_of_table_1(made_run: Make) -> None:
     table = found["stage1"]
     assert [row[:2] for row in table.rows] == [["C128F", "GAP"], ["ResNet-12", "GAP"], ["ResNet-12", "DC"]]
     assert text(table, 2)[2] == measured(rows, "r12-dense", "as-trained", "1shot-gmp-gmp")
-    assert " Over 40 tasks; DC + IMP: 20 of them." in table.caption
+    assert " Over 40 tasks. " in table.caption  # implants are not in it
+    assert " Over 40 tasks; DC + IMP: 20 of them." in found["methods"].caption
 
 
 @pytest.mark.parametrize(("way", "beside"), [(5, True), (3, False)])
