@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 _GATHER_BYTES = {"cpu": 5 << 20, "cuda": 1 << 30}
 """Bytes of query vectors gathered at once, task by task."""
-_PRODUCT_BYTES = {"cpu": 4 << 20, "cuda": 1 << 26}
+_PRODUCT_BYTES = {"cpu": 2 << 20, "cuda": 1 << 26}
 """Bytes of their products with the prototypes. Terms of the stage-1 classes beside them take more by as much as these are more:
 for 5-way tasks and a thousand such classes 12.5 GiB on CUDA."""
 _GROUP_BYTES = {"cpu": 4 << 20, "cuda": 1 << 30}
@@ -206,9 +206,8 @@ def _products(values: Tensor, images: Tensor, prototypes: Tensor, classes: int) 
     sets = images.view(tasks * classes, -1)  # of one class and task
     order = sets[:, 0].argsort()
     task, size = order // classes, k * sets.shape[1]
-    rows = (
-        sets[order].unsqueeze(1) * k + torch.arange(k, device=images.device).unsqueeze(-1)
-    ).flatten()  # (sets, k, n / classes)
+    locations = torch.arange(k, device=images.device).unsqueeze(-1)
+    rows = (sets[order].unsqueeze(1) * k + locations).flatten()  # (sets, k, n / classes)
     dots = values.new_empty(len(sets), size, way)
     step = max(1, _GATHER_BYTES[values.device.type] // (size * channels * values.element_size()))
     buffer = values.new_empty(min(step, len(sets)) * size, channels)
