@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import logging
 import os
@@ -17,6 +18,8 @@ from fewshot.errors import ConfigError
 from fewshot.provenance import gpus_in_sight
 
 logger = logging.getLogger(__name__)
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
+"""As glibc's malloc.h numbers them."""
 _claims: list[IO[str]] = []
 """Open for as long as the process lives."""
 
@@ -33,6 +36,7 @@ def select_device(choice: str, threads: int | None = None, *, tensor_float_32: b
     Raises:
         ConfigError: CUDA is asked for and there is none.
     """
+    _keep_memory()
     # Swish makes denormal numbers, on which CPUs are many times slower; to be set before the first parallel operation.
     torch.set_flush_denormal(True)
     if threads is not None:
@@ -50,6 +54,21 @@ def select_device(choice: str, threads: int | None = None, *, tensor_float_32: b
     else:
         logger.info("device: CPU, %d threads (asked for: %s)", torch.get_num_threads(), choice)
     return device
+
+
+def _keep_memory() -> None:
+    """Let the C library keep the memory that tensors give back, for the next ones.
+
+    Left alone, glibc returns every block above 32 MiB to the kernel and takes it anew, cleared page by page, in every
+    iteration, which can be most of the time of a training with large batches. What a process holds at its height, it then
+    keeps until it ends. Elsewhere than on glibc nothing is changed.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return
+    mallopt(_M_MMAP_MAX, 0)  # no block of its own for a large tensor
+    mallopt(_M_TRIM_THRESHOLD, -1)  # nothing is given back from the end of the heap
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:

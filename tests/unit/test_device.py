@@ -1,4 +1,5 @@
 import os
+import platform
 import subprocess
 import sys
 
@@ -50,3 +51,27 @@ def test_a_gpu_that_was_given_is_kept(monkeypatch, caplog):
     with caplog.at_level("INFO"):
         claim_gpu()
     assert "GPU of this job: 3" in caplog.text
+
+
+STEPS = """
+import resource, torch
+from fewshot.device import select_device
+select_device("cpu", 1)
+def step():
+    image = torch.ones(12_000_000)
+    return torch.relu(image * 2)
+for _ in range(5):
+    step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps its memory in its own way")
+def test_memory_of_large_tensors_is_kept_for_the_next():
+    faults = subprocess.run([sys.executable, "-c", STEPS], capture_output=True, text=True, check=True).stdout
+    assert int(faults) < 12_000_000 * 4 // os.sysconf(
+        "SC_PAGE_SIZE"
+    )  # not one tensor's pages; given back, they are 30 tensors'
