@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks import evaluation, report
+from benchmarks import evaluation, memory, report, stage1
 from benchmarks.measure import Growth, Options, Row, machine, save
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +53,30 @@ def test_the_report_holds_every_part_that_was_run(options):
     assert about["revision"] in text
     assert (options.out / "growth.png").stat().st_size > 0
     assert pd.read_csv(options.out / "evaluation.rows.csv")["ratio"].tolist() == [25.0]
+
+
+def test_kept_memory_stands_beside_returned_memory(options, monkeypatch):
+    made = iter([("kept", 0.5), ("returned", 0.9), ("kept", 0.25), ("returned", 1.0)])
+
+    def child(form, _):
+        named, clock = next(made)
+        assert form == named
+        return {"clock": clock, "processor": 2 * clock, "faults": 1000 * clock, "gigabytes": clock}
+
+    monkeypatch.setattr(memory, "_child", child)
+    (row,), _ = memory.run(options)
+    assert (row.rate, row.plain, row.processor_ratio) == (4.0, 1 / 0.9, 1.8 / 0.5)  # the best of each
+    assert row.note == "250 page faults an image, 0.2 GB at most; plain 900 page faults an image, 0.9 GB at most"
+
+
+@pytest.mark.parametrize("form", ["kept", "returned"])
+def test_a_step_of_either_form_is_measured_an_image(form, monkeypatch):
+    monkeypatch.setattr(memory, "BATCH", 2)
+    monkeypatch.setitem(stage1.BATCH["cpu"], memory.SIZE, stage1.BATCH["cpu"][memory.SIZE])
+    found = memory._measure(form, 1, 0.0)
+    assert 0 < found["clock"] < 5
+    assert found["faults"] >= 0
+    assert found["gigabytes"] > 0.1
 
 
 def test_the_benchmark_has_the_projects_versions():
