@@ -17,8 +17,8 @@ from fewshot.config.training import OptimizerSettings
 from fewshot.report.setting import Facts
 
 IMAGE_SIZE, CROP, EMBEDDING, EPOCHS, VIEWS = 256, 224, 64, 112, 5
-LR, NEW_LAYERS, DECAY, DECAY_EPOCHS = 1e-4, 10, 0.94, 4
-"""RMSProp's learning rate, its multiple for new layers, and the factor by which it falls every so many epochs."""
+LR, NEW_LAYERS, MOMENTUM, DECAY, DECAY_EPOCHS = 1e-4, 10, 0.9, 0.94, 4
+"""RMSProp's learning rate, its multiple for new layers, its momentum, and the factor by which it falls every so many epochs."""
 DATASETS = {"cub": "cub-halves"}
 """Data set of a run -> its name in published.csv, where the classes are divided as in the paper."""
 SQUARES = "the central square of each image is resized; the paper resizes whole images to squares"
@@ -112,11 +112,14 @@ def _finetuning(what: str, settings: FinetuningSettings) -> list[str]:
 
 
 def _rates(what: str, optimizer: OptimizerSettings) -> list[str]:
-    """A sentence where optimizer or learning rates are others."""
-    if (optimizer.name, optimizer.lr, optimizer.head_factor) == ("rmsprop", LR, NEW_LAYERS):
-        return []
-    name = {"rmsprop": "RMSProp", "sgd": "SGD"}.get(optimizer.name, optimizer.name)
-    return [
-        f"{what}: {name} at {optimizer.lr:g}, new layers times {optimizer.head_factor:g}, instead of RMSProp at {LR:g}, new "
-        f"layers times {NEW_LAYERS}"
-    ]
+    """Sentences where the optimizer, its learning rates or its momentum are others."""
+    found = []
+    if (optimizer.name, optimizer.lr, optimizer.head_factor) != ("rmsprop", LR, NEW_LAYERS):
+        name = {"rmsprop": "RMSProp", "sgd": "SGD"}.get(optimizer.name, optimizer.name)
+        found.append(
+            f"{what}: {name} at {optimizer.lr:g}, new layers times {optimizer.head_factor:g}, instead of RMSProp at {LR:g}, "
+            f"new layers times {NEW_LAYERS}"
+        )
+    if optimizer.name == "rmsprop" and optimizer.momentum != MOMENTUM:
+        found.append(f"{what}: momentum {optimizer.momentum:g} instead of {MOMENTUM:g}")
+    return found

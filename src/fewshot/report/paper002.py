@@ -88,6 +88,7 @@ def network_deviations(network: NetworkSettings, protocol: Protocol) -> list[str
     found = _architecture(network, protocol)
     objective, augmentation = network.training.objective, network.training.augmentation
     if isinstance(objective, EpisodicSettings):
+        found += _distance(objective, protocol)
         way = protocol.ways.get(objective.shot)
         if way is not None and objective.way != way:
             found.append(f"training tasks of {objective.way} classes instead of {way}")
@@ -110,7 +111,20 @@ def _architecture(network: NetworkSettings, protocol: Protocol) -> list[str]:
             found.append("batch normalisation starts from ones; the PyTorch of the paper's time drew from U(0, 1)")
     if network.embedding is not None:
         found.append(f"an embedding layer of {network.embedding}, which the paper does not have")
+    if network.classifier.pooling != "flatten":
+        found.append(f"{network.classifier.pooling} of the last feature map instead of all its values")
     return found
+
+
+def _distance(objective: EpisodicSettings, protocol: Protocol) -> list[str]:
+    distance = objective.distance
+    if isinstance(distance, LeakySquaredEuclideanSettings):
+        if (distance.s, distance.r) == (protocol.s, protocol.r):
+            return []
+        return [f"leak with s = {distance.s:g}, r = {distance.r:g} instead of s = {protocol.s:g}, r = {protocol.r:g}"]
+    return (
+        [] if isinstance(distance, SquaredEuclideanSettings) else [f"{distance.name} distance, which the paper does not have"]
+    )
 
 
 def _length(training: TrainingSettings, protocol: Protocol) -> list[str]:

@@ -262,6 +262,11 @@ def test_imprinting_is_held_against_paper_001_on_the_data_sets_of_paper_000_too(
     assert not [text for text in found if "tasks instead of" in text or "queries" in text or "initial scale" in text]
 
 
+RMSPROP = {"name": "rmsprop", "lr": 1e-4, "weight_decay": 0, "head_factor": 10}
+LEAK = {"name": "leaky_squared_euclidean", "s": 4, "r": 0.03}
+TASK = {"kind": "episodic", "way": 60, "queries": 5}
+
+
 @pytest.mark.parametrize(
     ("adaptation", "sentences"),
     [
@@ -277,6 +282,10 @@ def test_imprinting_is_held_against_paper_001_on_the_data_sets_of_paper_000_too(
         (
             {"method": "imprinting", "finetuning": {"optimizer": {"name": "sgd", "lr": 0.001}}},
             ["fine-tuning: SGD at 0.001, new layers times 1, instead of RMSProp at 0.0001, new layers times 10"],
+        ),
+        (
+            {"method": "imprinting", "finetuning": {"optimizer": {**RMSPROP, "momentum": 0.0}}},
+            ["fine-tuning: momentum 0 instead of 0.9"],
         ),
         (
             {"method": "joint_training", "classifier": {"kind": "cosine"}, "finetuning": {"epochs": 40}},
@@ -301,6 +310,9 @@ def test_extensions_of_paper_001(adaptation: dict[str, Any], sentences: list[str
         ({"backbone": {"name": "c128f"}}, "backbone c128f 64-64-128-128 instead of four convolutions of 64 channels"),
         ({"objective": {"kind": "episodic", "way": 20, "queries": 5}}, "training tasks of 20 classes instead of 60"),
         ({"objective": {"kind": "episodic", "way": 60}}, "training tasks of 15 queries a class instead of 5"),
+        ({"objective": {**TASK, "distance": LEAK}}, "leak with s = 4, r = 0.03 instead of s = 0, r = 0.01"),
+        ({"objective": {**TASK, "distance": {"name": "cosine"}}}, "cosine distance, which the paper does not have"),
+        ({"classifier": {"kind": "none", "pooling": "gap"}}, "gap of the last feature map instead of all its values"),
         ({"optimizer": {"name": "sgd", "lr": 0.1, "weight_decay": 0}}, "sgd at 0.1 instead of Adam at 0.001"),
         ({"schedule": {"kind": "cosine"}}, "learning rate: cosine instead of halved every 2,000 tasks"),
         ({"augmentation": {"crop_padding": 0}}, "training images are augmented, which the paper's are not"),
@@ -313,8 +325,8 @@ def test_extensions_of_paper_001(adaptation: dict[str, Any], sentences: list[str
 def test_one_change_against_paper_002(changed: dict[str, Any], sentence: str) -> None:
     config = load(RUNS / "002_table1_omniglot.yaml")
     settings = config.stage1.networks["protonet-1shot-uniform"].model_dump()
-    backbone = changed.pop("backbone", settings["backbone"])
-    data = {**settings, "backbone": backbone, "training": {**settings["training"], **changed}}
+    of_network = {key: changed.pop(key, settings[key]) for key in ("backbone", "classifier")}
+    data = {**settings, **of_network, "training": {**settings["training"], **changed}}
     other = NetworkSettings.model_validate(data)
     usual = automatic("002_table1_omniglot", "protonet-1shot-uniform")
     assert [
