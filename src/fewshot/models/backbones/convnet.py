@@ -28,10 +28,11 @@ class ConvNet(nn.Module):
         last = len(self.convolutions) - 1
         for i, layer in enumerate(self.convolutions):
             x = layer(x)
-            if i < last or self.last_relu:
-                x = F.relu(x, inplace=True)
+            # Pooled first: the greatest of four values is the same before and after the ReLU, which then has a fourth to do.
             if i < last or self.last_pool:
                 x = F.max_pool2d(x, 2)
+            if i < last or self.last_relu:
+                x = F.relu(x, inplace=True)
         return x
 
 

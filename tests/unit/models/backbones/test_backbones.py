@@ -54,6 +54,27 @@ def test_residual_block_against_the_papers_order_of_operations():
     torch.testing.assert_close(block(x), expected)
 
 
+@pytest.mark.parametrize("name", ["c128f", "conv64"])
+def test_pooling_before_the_relu_is_the_papers_order_to_the_bit(name):
+    network, images = build_backbone(GOLDEN[name][0]), torch.randn(8, 3, 35, 35)
+
+    def as_written(x):
+        for i, layer in enumerate(network.convolutions):
+            x = layer(x)
+            if i < 3 or network.last_relu:
+                x = torch.relu(x)
+            x = F.max_pool2d(x, 2)
+        return x
+
+    found = []
+    for forward in (network, as_written):
+        network.zero_grad()
+        output = forward(images)
+        output.square().sum().backward()
+        found.append([output.detach(), *(parameter.grad.clone() for parameter in network.parameters())])
+    assert all(map(torch.equal, *found))
+
+
 def test_c128f_has_no_relu_in_the_last_block_and_conv64_has():
     images = torch.randn(4, 3, 32, 32)
     assert (build_backbone(GOLDEN["c128f"][0])(images) < 0).any()
