@@ -10,22 +10,26 @@ from fewshot.errors import ConfigError
 from fewshot.evaluation import _BLOCK_BYTES, ClassWeights, Evaluator
 from fewshot.features import Features
 from fewshot.models.heads import pool_locations
-from fewshot.votes import BaseVotes, Tasks, Vectors, _image_by_image, _task_by_task, right
+from fewshot.votes import BaseVotes, Tasks, Vectors, _image_by_image, _task_by_task, right, task_by_task
 
 WAY, SHOT, QUERIES, TASKS, IMAGES, LOCATIONS, CHANNELS, BASE = 3, 2, 4, 7, 60, 4, 5, 6
 
 
 @pytest.fixture(scope="module")
 def world():
+    return made(WAY)
+
+
+def made(way):
     rng = np.random.default_rng(0)
     values = rng.normal(size=(IMAGES, LOCATIONS, CHANNELS)).astype(np.float32)
     rows = np.arange(100, 100 + 2 * IMAGES, 2)  # store rows that are not positions
-    support = np.empty((TASKS, WAY, SHOT), dtype=np.int64)
-    query = np.empty((TASKS, WAY, QUERIES), dtype=np.int64)
+    support = np.empty((TASKS, way, SHOT), dtype=np.int64)
+    query = np.empty((TASKS, way, QUERIES), dtype=np.int64)
     for t in range(TASKS):
-        chosen = rng.permutation(40)[: WAY * (SHOT + QUERIES)].reshape(WAY, -1)
+        chosen = rng.permutation(40)[: way * (SHOT + QUERIES)].reshape(way, -1)
         support[t], query[t] = rows[chosen[:, :SHOT]], rows[chosen[:, SHOT:]]
-    base = rows[rng.integers(40, IMAGES, size=(TASKS, WAY * QUERIES))]
+    base = rows[rng.integers(40, IMAGES, size=(TASKS, way * QUERIES))]
     labels = rng.integers(0, BASE, size=IMAGES)
     weights = rng.normal(size=(BASE, CHANNELS)).astype(np.float32)
     return Features(values, rows, {}), Episodes(support, query, base, {}), labels, weights
@@ -34,6 +38,7 @@ def world():
 def expected(world, support_kind, query_kind, scale, adapted=None):
     """The plain form, in double precision."""
     features, episodes, labels, weights = world
+    way = episodes.support.shape[1]
     values, weights = torch.from_numpy(features.values).double(), torch.from_numpy(weights).double()
     support, query, base = (features.index(rows) for rows in (episodes.support, episodes.query, episodes.base))
     if adapted is None:
@@ -45,7 +50,7 @@ def expected(world, support_kind, query_kind, scale, adapted=None):
         own = torch.cat([values[images], torch.from_numpy(adapted[t]).double()], dim=-1)
         of_support, of_query = (pool_locations(own, kind) for kind in (support_kind, query_kind))
         numbers = np.arange(len(images))
-        split = numbers[: support[t].size].reshape(1, WAY, -1), numbers[support[t].size :].reshape(1, WAY, -1)
+        split = numbers[: support[t].size].reshape(1, way, -1), numbers[support[t].size :].reshape(1, way, -1)
         found += plain.accuracies(of_support[:, 0], of_query, *split, scale)["novel"]
     return {"novel": found}
 
@@ -67,10 +72,12 @@ def test_all_poolings_and_populations_equal_the_plain_loop(world, support_kind, 
 
 
 @pytest.mark.parametrize("query_kind", ["gap", "gmp", "dense"])
-def test_adapted_channels_stand_beside_the_networks_own(world, query_kind):
-    features, episodes, *_ = world
+@pytest.mark.parametrize("way", [LOCATIONS - 1, LOCATIONS + 1])  # dense queries go image by image, and task by task
+def test_adapted_channels_stand_beside_the_networks_own(way, query_kind):
+    world = features, episodes, *_ = made(way)
+    assert task_by_task(LOCATIONS, way) == (way > LOCATIONS)
     rng = np.random.default_rng(1)
-    added = (2 * rng.normal(size=(TASKS, WAY * (SHOT + QUERIES), LOCATIONS, 2))).astype(np.float16)
+    added = (2 * rng.normal(size=(TASKS, way * (SHOT + QUERIES), LOCATIONS, 2))).astype(np.float16)
     evaluator = Evaluator(features, torch.device("cpu"))
     got = evaluator.accuracies(episodes, "gap", query_kind, 4.0, adapted=added)
     np.testing.assert_allclose(got["novel"], expected(world, "gap", query_kind, 4.0, added)["novel"], atol=1e-4)

@@ -69,5 +69,5 @@ def test_an_official_division_comes_first(tmp_path):
 
 
 def test_without_test_images_the_cure_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"set|needs dataset\.held_out above 0"):
+    with pytest.raises(DataError, match=r"no test images; evaluation\.way: all needs dataset\.held_out above 0$"):
         divided(_store(tmp_path / "store", np.zeros(16, dtype=bool), share=0.0), "test")
