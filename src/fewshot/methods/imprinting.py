@@ -103,7 +103,7 @@ class _Imprinting:
             network.classifier = larger
             with torch.no_grad():  # all of unit length, so that all learn alike
                 larger.weight.copy_(F.normalize(larger.weight, dim=1))
-            return self.finetuning(network.requires_grad_(True), task, state)
+            return self.finetuning(network, task, state)  # a scale that stage 1 held fast stays so
         return self._decide(task, larger), []
 
     def weights(self, task: Task) -> Tensor:

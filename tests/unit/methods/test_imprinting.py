@@ -18,6 +18,7 @@ from fewshot.methods import imprinting, joint_training
 from fewshot.methods.base import Ground, Task
 from fewshot.models.heads import CosineClassifier, NoClassifier
 from fewshot.plan import Plan
+from fewshot.training import Trainer
 
 FINETUNING = {"epochs": 2, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.01, "head_factor": 10.0}}
 CONFIG = {
@@ -165,6 +166,20 @@ def test_finetuning_starts_from_the_imprinted_accuracy(world, tmp_path, classes)
     if classes == "novel":
         assert (said[:, 0] == -1).all()
         assert (said[len(task.query) :] == -1).all()
+
+
+@pytest.mark.parametrize("learn_scale", [True, False])
+def test_a_scale_that_stage_1_held_fast_stays_so_in_finetuning(world, tmp_path, monkeypatch, learn_scale):
+    _, ground, _ = world
+    network, trained = deepcopy(ground.network), []
+    network.classifier.scale.requires_grad_(learn_scale)
+    original = Trainer.run
+    monkeypatch.setattr(Trainer, "run", lambda self, stop: (original(self, stop), trained.append(self.network))[0])
+    settings = ImprintingSettings(method="imprinting", finetuning=FINETUNING)
+    imprinting.prepare(replace(ground, network=network), settings)(_task(world, 5), tmp_path / "state")
+    (tuned,) = trained
+    assert (tuned.scale != network.scale) == learn_scale
+    assert not torch.equal(next(tuned.backbone.parameters()), next(network.backbone.parameters())), "the rest learns"
 
 
 LEARNING = {
