@@ -84,12 +84,13 @@ def adapt(network: Network, sha256: str, store: Store, episodes: Episodes, job: 
 
         images = torch.from_numpy(index[numbers]).to(device)
         added = method.adapt_tasks(stream, images, way, shot, numbers, job.settings, job.network.seed, report)
+        added = added.half()  # before it is looked at: what is finite in float32 may be too large for what is stored
         if not torch.isfinite(added).all():
             raise DataError(
-                f"adaptation {job.name}: features that are not finite in tasks {start}..{numbers[-1]}; "
+                f"adaptation {job.name}: features that are not finite in half precision in tasks {start}..{numbers[-1]}; "
                 f"lower stage2.{job.name}.lr"
             )
-        state.write(start, added.half().cpu().numpy(), curve.cpu().numpy())
+        state.write(start, added.cpu().numpy(), curve.cpu().numpy())
         bar.update(len(numbers))
     bar.close()
     sums = state.curve / max(tasks, 1)

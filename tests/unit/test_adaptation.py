@@ -48,6 +48,16 @@ def test_the_folder_holds_every_tasks_channels_support_first(world, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.parametrize("factor", [1e6, float("inf")])
+def test_features_too_large_for_what_is_stored_are_refused(world, tmp_path, monkeypatch, factor):
+    """Finite in float32 is not enough: infinite ones made every cosine NaN, and every answer the first class."""
+    adapt_tasks = implanting.adapt_tasks
+    monkeypatch.setattr(implanting, "adapt_tasks", lambda *args: factor * (1 + adapt_tasks(*args).abs()))
+    with pytest.raises(DataError, match=r"not finite in half precision in tasks 0\.\.\d+; lower stage2\.implants\.lr$"):
+        adaptation.adapt(*world, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_settings_compared_in_one_process_share_the_frozen_stream(world, tmp_path, monkeypatch):
     network, sha256, store, tasks, job = world
     adaptation._last.clear()
