@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from fewshot.config import (
+    AS_TRAINED,
     AdaptationSettings,
     EvaluationSettings,
     NetworkSettings,
@@ -21,9 +22,6 @@ from fewshot.config import (
     content_hash,
 )
 from fewshot.errors import ConfigError
-
-AS_TRAINED = "as-trained"
-"""Stands where an adaptation's name would stand when the network is evaluated as stage 1 left it."""
 
 
 @dataclass(frozen=True)

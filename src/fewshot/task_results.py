@@ -13,7 +13,7 @@ from typing import Any
 from fewshot import nearest_prototype, predictions, provenance
 from fewshot.accuracies import save
 from fewshot.adaptation import load_adapted
-from fewshot.config import content_hash
+from fewshot.config import AS_TRAINED, content_hash
 from fewshot.data.store import Store
 from fewshot.episodes import Episodes
 from fewshot.episodes import load as load_episodes
@@ -23,7 +23,7 @@ from fewshot.features import Features
 from fewshot.files import file_hash, read_record, replacing_folder, write_record
 from fewshot.intervals import interval
 from fewshot.models.network import Network
-from fewshot.plan import AS_TRAINED, EvaluatedSetting, EvaluationJob, Plan
+from fewshot.plan import EvaluatedSetting, EvaluationJob, Plan
 
 logger = logging.getLogger(__name__)
 FORMAT = 1

@@ -2,9 +2,9 @@ import copy
 
 import pytest
 
-from fewshot.config import ActivationMapSettings, parse
+from fewshot.config import AS_TRAINED, ActivationMapSettings, parse
 from fewshot.errors import ConfigError
-from fewshot.plan import AS_TRAINED, Plan
+from fewshot.plan import Plan
 
 
 def test_jobs_of_the_tiny_run(tiny_plan):

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 import torch
 
-from fewshot.config import parse
-from fewshot.plan import AS_TRAINED, Plan
+from fewshot.config import AS_TRAINED, parse
+from fewshot.plan import Plan
 from fewshot.task_results import is_current
 
 

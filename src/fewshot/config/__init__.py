@@ -45,6 +45,7 @@ from fewshot.config.episodic import (
     SquaredEuclideanSettings,
 )
 from fewshot.config.evaluation import (
+    AS_TRAINED,
     ActivationMapSettings,
     AdaptationSettings,
     ClassVectorSettings,
@@ -70,6 +71,7 @@ from fewshot.config.training import (
 )
 
 __all__ = [
+    "AS_TRAINED",
     "SMALLEST_IMAGE",
     "ActivationMapSettings",
     "ActivationMappingSettings",

@@ -17,6 +17,7 @@ QueryPooling = Literal["gap", "gmp", "dense", "flatten"]
 Population = Literal["novel", "base", "both", "novel_in_all", "base_in_all", "all"]
 NAME = r"^[a-z0-9]([a-z0-9_-]*[a-z0-9])?$"
 Name = Annotated[str, Field(pattern=NAME, max_length=64)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 

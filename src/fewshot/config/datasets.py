@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from fewshot.config.base import Settings, Share
+from fewshot.config.base import Seed, Settings, Share
 
 
 class _Dataset(Settings):
@@ -21,7 +21,7 @@ class _Dataset(Settings):
     """Side of the square images in the store, in pixels."""
     held_out: Share = 1 / 6
     """Share of each base class's images kept out of stage 1, for testing on base classes (0: none)."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the held-out choice and of any drawn split."""
     raw: str = "data/raw"
     """Folder that holds the archives."""

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from fewshot.config.base import GlobalPooling, Name, Pooling, Population, Settings
+from fewshot.config.base import GlobalPooling, Name, Pooling, Population, Seed, Settings
 from fewshot.config.extension import ExtensionSettings, Method
 
 
@@ -40,6 +40,8 @@ AdaptationSettings = Annotated[ImplantingSettings | ExtensionSettings, Field(dis
 """Stage-2 methods."""
 
 
+AS_TRAINED = "as-trained"
+"""Stands where an adaptation's name would stand when the network is evaluated as stage 1 left it."""
 POOLINGS = r"^(flatten/flatten|(gap|gmp)/(gap|gmp|dense))$"
 
 
@@ -70,7 +72,7 @@ class EvaluationSettings(Settings):
     """Queries per class. `all` (with `way: all`): every test image of the novel and of the base classes, in every task;
     `remaining`: every image of the task's classes that is not support (paper 004)."""
     tasks: Annotated[int, Field(ge=2)] = 10_000
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the tasks."""
     scale: Annotated[float, Field(gt=0)] | None = None
     """Scale tau of dense queries (eq. 14), adapted or not; none: the network's learned scale."""
@@ -90,7 +92,7 @@ class ClassVectorSettings(Settings):
     """A network trained to classify `gap` or `gmp` features; of the first seed."""
     images_per_class: Annotated[int, Field(ge=1)] = 100
     """Training images whose activations are averaged."""
-    seed: int = 0
+    seed: Seed = 0
     """Of t-SNE."""
 
 

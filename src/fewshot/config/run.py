@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from fewshot.config.backbones import SMALLEST_IMAGE
-from fewshot.config.base import Name, Settings
+from fewshot.config.base import Name, Seed, Settings
 from fewshot.config.datasets import CubSettings, DatasetSettings
 from fewshot.config.evaluation import (
+    AS_TRAINED,
     ActivationMapSettings,
     AdaptationSettings,
     ClassVectorSettings,
@@ -33,7 +34,7 @@ class RunConfig(Settings):
     """What differs from the paper, in words, beyond what the pipeline finds by itself; one entry each."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto`: CUDA where there is one, and the log says which; `cuda`: an error where there is none."""
-    seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field(default=(0,), min_length=1)
+    seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
     """One training of every network for each seed."""
     dataset: DatasetSettings
     stage1: Stage1Settings
@@ -46,6 +47,11 @@ class RunConfig(Settings):
     def _references(self) -> Self:
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError("seeds must differ")
+        if AS_TRAINED in self.stage2:
+            raise ValueError(
+                f"stage2 has an adaptation named {AS_TRAINED!r}, which stands for a network that is not adapted: give it "
+                "another name"
+            )
         size = self.dataset.image_size
         if size is not None and size < SMALLEST_IMAGE:
             raise ValueError(f"dataset.image_size is {size}: the four 2x2 poolings of a backbone need {SMALLEST_IMAGE} px")

@@ -12,8 +12,9 @@ from typing import Any
 
 import pandas as pd
 
+from fewshot.config import AS_TRAINED
 from fewshot.files import atomic, write_json
-from fewshot.plan import AS_TRAINED, Plan
+from fewshot.plan import Plan
 from fewshot.report.papers import backbone_name, backbone_title, stage1_name, stage2_name
 from fewshot.report.published import PUBLISHED, Published, load_published
 from fewshot.report.rendering import Accuracy, Cell, Column, Table, write_tables

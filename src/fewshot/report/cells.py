@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Sequence
 
 import pandas as pd
 
-from fewshot.config import BackboneSettings, TorchvisionSettings
-from fewshot.plan import AS_TRAINED, Plan
+from fewshot.config import AS_TRAINED, BackboneSettings, TorchvisionSettings
+from fewshot.plan import Plan
 from fewshot.report.papers import LABELS, backbone_title
 from fewshot.report.published import Published
 from fewshot.report.rendering import Accuracy, Cell, Column, Difference

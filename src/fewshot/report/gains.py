@@ -11,8 +11,13 @@ from typing import Any
 
 import pandas as pd
 
-from fewshot.config import EpisodicSettings, LeakySquaredEuclideanSettings, NetworkSettings, SquaredEuclideanSettings
-from fewshot.plan import AS_TRAINED
+from fewshot.config import (
+    AS_TRAINED,
+    EpisodicSettings,
+    LeakySquaredEuclideanSettings,
+    NetworkSettings,
+    SquaredEuclideanSettings,
+)
 from fewshot.report.papers import backbone_title, usual_pooling
 from fewshot.report.results import Row
 from fewshot.report.statistics import paired, seed_interval

@@ -14,11 +14,12 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from fewshot.config import AS_TRAINED
 from fewshot.data.store import open_store
 from fewshot.drawings import DRAWING, figures
 from fewshot.errors import DataError
 from fewshot.files import atomic
-from fewshot.plan import AS_TRAINED, Plan
+from fewshot.plan import Plan
 from fewshot.report import plots
 from fewshot.report.assembly import deviation_table, network_table
 from fewshot.report.cells import difference

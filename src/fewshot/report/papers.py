@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fewshot.config import (
+    AS_TRAINED,
     ActivationMappingSettings,
     AdaptationSettings,
     ImplantingSettings,
@@ -11,7 +12,6 @@ from fewshot.config import (
     NetworkSettings,
 )
 from fewshot.config.extension import Extension
-from fewshot.plan import AS_TRAINED
 
 LABELS = {"gap": "GAP", "gmp": "GMP", "dense": "DC", "flatten": "FLAT"}
 """Poolings as the paper abbreviates them."""

@@ -13,11 +13,11 @@ import pandas as pd
 from pydantic import ValidationError
 
 from fewshot.accuracies import load
-from fewshot.config import AdaptationSettings, NetworkSettings
+from fewshot.config import AS_TRAINED, AdaptationSettings, NetworkSettings
 from fewshot.data.store import open_store
 from fewshot.errors import DataError
 from fewshot.files import read_record
-from fewshot.plan import AS_TRAINED, EvaluatedSetting, EvaluationJob, NetworkJob, Plan
+from fewshot.plan import EvaluatedSetting, EvaluationJob, NetworkJob, Plan
 from fewshot.predictions import CLASS_MEAN
 from fewshot.report.deviations import deviations
 from fewshot.report.papers import backbone_name, method_name

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from fewshot.config import ImplantingSettings
-from fewshot.plan import AS_TRAINED, Plan
+from fewshot.config import AS_TRAINED, ImplantingSettings
+from fewshot.plan import Plan
 from fewshot.report.cells import ADAPTED_PAIRS, PAIRS, Measured, pair_title, reported
 from fewshot.report.comparable import MAIN_TABLES, paper_of
 from fewshot.report.gains import gains_table
