@@ -161,6 +161,16 @@ IMPRINTED: dict[str, Any] = {
         ("stage2.imprinting", {"method": "imprinting", "weights": "random", "views": 5}, "views are of imprinted weights"),
         ("stage2.imprinting", {"method": "imprinting", "weights": "nearest", "finetuning": {}}, "has nothing to fine-tune"),
         ("stage2.imprinting.finetuning", {"epochs": 0}, r"finetuning\.epochs"),
+        (
+            "stage2.joint",
+            {"method": "joint_training", "classifier": {"kind": "none"}},
+            r"^config: stage2\.joint\.classifier\.kind: should be 'cosine' or 'linear', not 'none'$",
+        ),
+        (
+            "stage2.joint",
+            {"method": "joint_training", "classifier": {"pooling": "dense"}},
+            r"^config: stage2\.joint\.classifier\.pooling: should be 'gap' or 'gmp', not 'dense'$",
+        ),
         ("stage2.imprinting.method", "imprintin", r"stage2\.imprinting"),
     ],
 )

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from fewshot.config.base import Settings
+from fewshot.config.base import GlobalPooling, Settings
 from fewshot.config.networks import ClassifierSettings, NetworkSettings
 from fewshot.config.training import AugmentationSettings, OptimizerSettings
 
@@ -96,11 +96,18 @@ class ImprintingSettings(Extension):
             )
 
 
+class JointClassifierSettings(ClassifierSettings):
+    """A classifier of base and novel classes, of one vector an image: no other is named or compared apart in results."""
+
+    kind: Literal["cosine", "linear"] = "linear"
+    pooling: GlobalPooling = "gap"
+
+
 class JointTrainingSettings(Extension):
     """A network trained on base and novel classes at once, from where stage 1 started (paper 001, AllClassJoint)."""
 
     method: Literal["joint_training"]
-    classifier: ClassifierSettings = ClassifierSettings(kind="linear")
+    classifier: JointClassifierSettings = JointClassifierSettings()
     """The paper's has no normalisation (`linear`); `cosine` makes the comparison with imprinting fair."""
     finetuning: FinetuningSettings = FinetuningSettings()
 

@@ -89,6 +89,8 @@ def _joint_training(adaptation: JointTrainingSettings) -> list[str]:
     found = _finetuning("joint training", adaptation.finetuning)
     if adaptation.classifier.kind != "linear":
         found.append("joint training with normalised embeddings and weights, which the paper's has not")
+    if adaptation.classifier.pooling != "gap":
+        found.append("joint training of maxima over locations instead of averages")
     return found
 
 

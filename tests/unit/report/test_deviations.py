@@ -294,6 +294,10 @@ TASK = {"kind": "episodic", "way": 60, "queries": 5}
                 "joint training with normalised embeddings and weights, which the paper's has not",
             ],
         ),
+        (
+            {"method": "joint_training", "classifier": {"pooling": "gmp"}},
+            ["joint training of maxima over locations instead of averages"],
+        ),
     ],
 )
 def test_extensions_of_paper_001(adaptation: dict[str, Any], sentences: list[str]) -> None:
