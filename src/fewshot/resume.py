@@ -21,11 +21,21 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Progress:
-    """What a training state holds beside parameters: plain numbers, so that it loads without pickles."""
+    """What a training state holds beside parameters: plain numbers, so that it loads without pickles.
+
+    Attributes:
+        iteration: iterations done.
+        seconds: of work so far.
+        best_iteration: of the best validation; of equals, the last.
+        better_iteration: of the same accuracy's first: what patience counts from.
+        best: its accuracy and half the 95 % interval, percent.
+        metrics: lines of metrics.jsonl so far.
+    """
 
     iteration: int = 0
     seconds: float = 0.0
     best_iteration: int = -1
+    better_iteration: int = -1
     best: tuple[float, float] | None = None
     metrics: list[dict[str, Any]] = field(default_factory=list)
 

@@ -149,7 +149,7 @@ class Trainer:
     def out_of_patience(self) -> bool:
         """Whether `validation.patience` ends the training here; told from what a training state holds."""
         settings, progress = self.settings.validation, self.progress
-        since = progress.iteration - progress.best_iteration
+        since = progress.iteration - progress.better_iteration  # a tie is no better one
         return settings.patience is not None and progress.best is not None and since >= settings.patience * settings.every
 
     def log(self, loss: float, right: float, images_per_second: float) -> None:
@@ -182,6 +182,8 @@ class Trainer:
         line = {f"validation_{name}": value for name, value in measured.items()}
         progress.metrics.append({"iteration": progress.iteration, **line})
         logger.info("iteration %d: validation accuracy %.2f ± %.2f %%", progress.iteration, accuracy, ci95)
+        if progress.best is None or accuracy > progress.best[0]:
+            progress.better_iteration = progress.iteration
         if progress.best is None or accuracy >= progress.best[0]:
             progress.best, progress.best_iteration = (accuracy, ci95), progress.iteration
             self.best = copy_state(self.network) if self.settings.validation.keep == "best" else {}

@@ -188,15 +188,23 @@ def test_tasks_that_the_store_does_not_have_are_refused(tiny_store, job, tmp_pat
         prepare(tiny_store, episodic(job, objective={"queries": 30}), CPU, tmp_path / "s")
 
 
-def test_patience_ends_a_training_and_a_resumed_one_at_the_same_iteration(tiny_store, job, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("scores", "kept", "done"),
+    [
+        ({2: 40.0, 4: 60.0, 6: 50.0, 8: 59.0}, 4, 8),
+        ({2: 40.0, 4: 100.0, 6: 100.0, 8: 100.0}, 8, 8),  # of equals the later is kept, but it is no better one
+    ],
+)
+def test_patience_ends_a_training_and_a_resumed_one_at_the_same_iteration(
+    tiny_store, job, tmp_path, monkeypatch, scores, kept, done
+):
     validation = job.settings.training.validation.model_copy(update={"every": 2, "patience": 2})
     job = changed(job, validation=validation, iterations=40)
-    scores = {2: 40.0, 4: 60.0, 6: 50.0, 8: 59.0}
     for name, stops in (("whole", ()), ("broken", (5, 8))):
         trainers = []
 
         def score(self, network, trainers=trainers):
-            return {"accuracy": scores[trainers[-1].progress.iteration], "ci95": 1.0}
+            return {"accuracy": scores.get(trainers[-1].progress.iteration, 0.0), "ci95": 1.0}
 
         monkeypatch.setattr(Validation, "__call__", score)
         original = Trainer.__init__
@@ -206,7 +214,7 @@ def test_patience_ends_a_training_and_a_resumed_one_at_the_same_iteration(tiny_s
         train(tiny_store, job, tmp_path / name, CPU)
         monkeypatch.undo()
         _, info = load_network(tmp_path / name)
-        assert (info["iteration"], info["done"], info["iterations"]) == (4, 8, 40)
+        assert (info["iteration"], info["done"], info["iterations"]) == (kept, done, 40)
     assert (tmp_path / "whole/model.safetensors").read_bytes() == (tmp_path / "broken/model.safetensors").read_bytes()
 
 

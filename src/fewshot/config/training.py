@@ -91,7 +91,7 @@ class ValidationSettings(Settings):
     keep: Literal["best", "last"] = "best"
     """`best`: the state of the best validation accuracy (ties: the later); `last`: the final state."""
     patience: Annotated[int, Field(ge=1)] | None = None
-    """End the training after so many validations in a row without a better one (none: train all iterations)."""
+    """End the training after so many validations in a row without a better one; an equal one is none. None: train it all."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
