@@ -59,6 +59,10 @@ def build_optimizer(
 
 
 def generator(*numbers: int) -> torch.Generator:
-    """A CPU generator seeded by a few integers, independent streams for different ones."""
+    """A CPU generator seeded by a few integers, independent streams for different ones.
+
+    PyTorch seeds its CPU generator with the low 32 bits of the number it is given, so two tuples of integers have the same
+    stream with a probability of 2^-32.
+    """
     seed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
     return torch.Generator().manual_seed(seed)
