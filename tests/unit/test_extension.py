@@ -11,6 +11,8 @@ from fewshot.errors import DataError
 from fewshot.plan import Plan
 from fewshot.report.assembly import assemble
 from fewshot.report.low_shot_figures import draw_low_shot_figures
+from fewshot.report.page import write_report
+from fewshot.report.plots import draw_figures
 
 FINETUNING = {"epochs": 2, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.01}}
 CONFIG = {
@@ -100,6 +102,55 @@ def test_the_figures_show_what_the_files_say(run, pytestconfig):
     classes = pd.read_csv(folder / "exemplars.csv")
     assert classes["recall"].is_monotonic_decreasing
     assert set(classes["class"]) == set(pd.read_csv(run.store_dir / "classes.csv").query("part == 'test'")["name"])
+
+
+MAPPED = {
+    "stage2": {
+        "more": {"method": "activation_to_parameter", "iterations": 3},
+        "mapped": {"method": "activation_to_parameter", "iterations": 2},
+        "plain": {"method": "imprinting"},
+    },
+    "evaluation": {
+        "way": "all", "queries": "all", "shots": [1, 2], "tasks": 3,
+        "tests": [
+            {"networks": ["small"], "adaptation": "mapped", "populations": ["novel_in_all", "all"]},
+            {"networks": ["small"], "adaptation": "more", "populations": ["novel_in_all", "all"]},
+            {"networks": ["small"], "adaptation": "plain", "populations": ["novel_in_all"]},
+        ],
+    },
+}  # fmt: skip
+
+
+def reported(plan, published):
+    """Everything that is drawn and written of a run with all novel classes at once."""
+    assemble(plan, published)
+    draw_figures(plan, published)
+    draw_low_shot_figures(plan, published)
+    write_report(plan, published)
+    return (plan.results / "report.html").read_text()
+
+
+def test_methods_that_paper_001_does_not_have_stand_behind_its_own(tmp_path, monkeypatch, run_stages, pytestconfig):
+    monkeypatch.chdir(tmp_path)
+    plan = run_stages(Plan(parse(CONFIG | MAPPED)))
+    page = reported(plan, pytestconfig.rootpath / "config" / "published.csv")
+    methods = ["Imprinting", "GAP + Act2Param [mapped]", "GAP + Act2Param [more]"]
+    table = pd.read_csv(plan.results / "tables" / "low_shot_novel_in_all.csv")
+    assert table["method"].tolist() == methods
+    assert all(method in page for method in methods)
+    accuracies = pd.read_csv(plan.results / "figures" / "low_shot_accuracy.csv")
+    assert set(accuracies["method"]) == set(methods)
+
+
+def test_every_population_has_its_table_and_its_panel(tmp_path, monkeypatch, run_stages, pytestconfig):
+    test = {"networks": ["small"], "adaptation": "plain", "populations": ["base", "both"]}
+    plan = Plan(parse(CONFIG | {"evaluation": CONFIG["evaluation"] | {"tests": [test]}}))
+    monkeypatch.chdir(tmp_path)
+    run_stages(plan)
+    page = reported(plan, pytestconfig.rootpath / "config" / "published.csv")
+    for population, title in (("base", "Base classes alone"), ("both", "Base and novel classes")):
+        assert len(pd.read_csv(plan.results / "tables" / f"low_shot_{population}.csv")) == 1
+        assert title in page
 
 
 def test_a_killed_job_goes_on_to_the_same_bytes(run, monkeypatch):

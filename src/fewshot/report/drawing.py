@@ -118,6 +118,11 @@ def accuracy_by_shot(table: pd.DataFrame, title: str) -> Figure:
     import matplotlib.pyplot as plt
     from matplotlib.lines import Line2D
 
+    if table.empty:
+        figure, ax = plt.subplots(figsize=(8, 2), layout="constrained")
+        say(ax, "This run tests no novel classes among themselves.")
+        figure.suptitle(title)
+        return figure
     backbones = list(dict.fromkeys(table["backbone"]))
     methods = list(dict.fromkeys(table["method"]))
     shots = sorted(table["shot"].unique())

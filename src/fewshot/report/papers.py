@@ -87,7 +87,7 @@ def method_name(network: NetworkSettings, adaptation: AdaptationSettings | None)
     if isinstance(adaptation, ImprintingSettings | JointTrainingSettings):
         return EXTENSIONS[stage2_name(adaptation)]
     if network.distance is not None:
-        return DISTANCES[network.distance.name]
+        return DISTANCES.get(network.distance.name, f"ProtoNet ({network.distance.name})")
     name = LABELS[network.classifier.pooling]
     if network.classifier.kind != "cosine":
         name += f" ({network.classifier.kind})"

@@ -101,7 +101,8 @@ def shot_table(rows: Sequence[Row]) -> pd.DataFrame:
                 "testing": _labels(_pair(first)), "shot": shot, "accuracy": accuracy, "ci95": ci95,
             }
         )  # fmt: skip
-    return pd.DataFrame(found)
+    columns = ["network", "adaptation", "backbone", "method", "testing", "shot", "accuracy", "ci95"]
+    return pd.DataFrame(found, columns=columns)  # no rows where no test has the novel classes alone
 
 
 def published_table(rows: Sequence[Row]) -> pd.DataFrame:

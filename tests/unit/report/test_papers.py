@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from fewshot.config import ImplantingSettings, NetworkSettings
+from fewshot.report import papers
 from fewshot.report.papers import (
     backbone_name,
     method_name,
@@ -43,3 +44,10 @@ def test_names(settings: NetworkSettings, adaptation: dict[str, str] | None, nam
     stage2 = None if adaptation is None else ImplantingSettings.model_validate({"method": "implanting", **adaptation})
     found = (method_name(settings, stage2), backbone_name(settings), stage1_name(settings), stage2_name(stage2))
     assert (*found, usual_pooling(settings)) == names
+
+
+def test_a_distance_that_no_paper_has_goes_by_its_own_name(monkeypatch):
+    monkeypatch.setattr(papers, "DISTANCES", {})
+    episodic = {"kind": "episodic", "distance": {"name": "cosine"}}
+    settings = network(classifier={"kind": "none"}, objective=episodic)
+    assert method_name(settings, None) == "ProtoNet (cosine)"
