@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from fewshot.config import Conv64Settings, NetworkSettings, TrainingSettings
 from fewshot.config.episodic import EpisodicSettings, LeakySquaredEuclideanSettings, SquaredEuclideanSettings
-from fewshot.report.setting import Facts, tested
+from fewshot.report.setting import Facts, counts, tested
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class Protocol:
         queries: of each class in a training task.
         tasks: of the test.
         again: whether the authors' code trains once more at the end, on training and validation classes.
+        images: of a class, all of which are trained on.
+        classes: base and test classes; of Omniglot, characters in four rotations.
     """
 
     image_size: int
@@ -35,11 +37,13 @@ class Protocol:
     queries: int
     tasks: int
     again: bool
+    images: int
+    classes: tuple[int, int]
 
 
 PROTOCOLS = {
-    "omniglot": Protocol(28, 0.0, 0.01, False, {1: 60, 5: 60}, 5, 1_000, True),
-    "miniimagenet": Protocol(84, 4.0, 0.01, True, {1: 30, 5: 20}, 15, 600, False),
+    "omniglot": Protocol(28, 0.0, 0.01, False, {1: 60, 5: 60}, 5, 1_000, True, 20, (4_112, 1_692)),
+    "miniimagenet": Protocol(84, 4.0, 0.01, True, {1: 30, 5: 20}, 15, 600, False, 600, (64, 20)),
 }
 """Data set -> protocol of paper 002."""
 
@@ -80,6 +84,11 @@ def deviations(facts: Facts) -> list[str] | None:
     found = network_deviations(facts.network, protocol)
     if facts.image_size != protocol.image_size:
         found.append(f"images of {facts.image_size} px instead of {protocol.image_size} px")
+    if facts.trained_images != (protocol.images, protocol.images):
+        found.append(f"{counts(facts.trained_images)} images a base class trained on instead of {protocol.images}")
+    if facts.classes != protocol.classes:
+        (base, test), (its_base, its_test) = facts.classes, protocol.classes
+        found.append(f"{base:,} base and {test:,} test classes instead of {its_base:,} and {its_test:,}")
     return found + tested(facts, protocol.tasks, TEST_QUERIES)
 
 

@@ -42,12 +42,13 @@ class NetworkRecord:
 
 @dataclass(frozen=True)
 class StoreRecord:
-    """What the report says of an image store; the images are the fewest and the most of a base class."""
+    """What the report says of an image store: fewest and most images of a base class; numbers of base and test classes."""
 
     dataset: str
     image_size: int
     trained_images: tuple[int, int]
     held_out_images: tuple[int, int]
+    classes: tuple[int, int]
     notes: tuple[str, ...]
     data_hash: str
 
@@ -120,8 +121,9 @@ def read_store(plan: Plan) -> StoreRecord:
     for part in ("base", "held_out"):
         images = np.bincount(store.labels[store.rows(part)], minlength=store.num_base)[: store.num_base]
         counts.append((int(images.min()), int(images.max())))
+    classes = store.num_base, int((store.classes["part"] == "test").sum())
     notes = tuple(store.meta.get("notes", ()))
-    return StoreRecord(plan.config.dataset.name, store.image_size, counts[0], counts[1], notes, store.data_hash)
+    return StoreRecord(plan.config.dataset.name, store.image_size, counts[0], counts[1], classes, notes, store.data_hash)
 
 
 def read_settings(plan: Plan, store: StoreRecord) -> list[SettingRecord]:
@@ -245,7 +247,7 @@ def make_rows(plan: Plan, records: Sequence[SettingRecord], store: StoreRecord, 
         evaluated, network = record.evaluated, record.network.settings
         for population, accuracies in record.accuracies.items():
             facts = Facts(
-                store.dataset, store.image_size, store.trained_images, store.held_out_images, network,
+                store.dataset, store.image_size, store.trained_images, store.held_out_images, store.classes, network,
                 record.adaptation_settings, evaluated.tasks, record.queries, population, config.evaluation.part,
                 store.notes, config.deviations, config.evaluation.scale if evaluated.query_pooling == "dense" else None,
             )  # fmt: skip

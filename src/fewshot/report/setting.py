@@ -16,6 +16,7 @@ class Facts:
         dataset, image_size: of the store.
         trained_images: fewest and most images of a base class that stage 1 saw.
         held_out_images: fewest and most images of a base class held out of it.
+        classes: base and test classes of the store.
         network: settings in model.json.
         adaptation: settings of stage 2; None: as trained.
         tasks, queries, population, part: of the evaluation.
@@ -28,6 +29,7 @@ class Facts:
     image_size: int
     trained_images: tuple[int, int]
     held_out_images: tuple[int, int]
+    classes: tuple[int, int]
     network: NetworkSettings
     adaptation: AdaptationSettings | None
     tasks: int

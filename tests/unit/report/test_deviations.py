@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from fewshot.config import ImplantingSettings, NetworkSettings, load
+from fewshot.data.splits import published_split
 from fewshot.plan import EvaluationJob, Plan
 from fewshot.report.deviations import deviations
 from fewshot.report.paper000 import PROTOCOLS, network_deviations
@@ -32,14 +33,15 @@ def fc100_network(**changes: Any) -> NetworkSettings:
     return network(classifier={"pooling": "dense", "scale": 100}, **{**training, **changes})
 
 
-AS_PAPER = Facts("fc100", 32, (600, 600), (0, 0), fc100_network(), None, 10_000, 30)
+AS_PAPER = Facts("fc100", 32, (600, 600), (0, 0), (60, 20), fc100_network(), None, 10_000, 30)
 
 
 def test_of_the_papers_own_protocol_only_what_is_unpublished_is_said() -> None:
     assert deviations(AS_PAPER) == [OPEN]
     mini = Facts(
-        "miniimagenet", 84, (600, 600), (0, 0), network(), ImplantingSettings(method="implanting", shortcut=False), 5_000, 30
-    )
+        "miniimagenet", 84, (600, 600), (0, 0), (64, 20), network(),
+        ImplantingSettings(method="implanting", shortcut=False), 5_000, 30,
+    )  # fmt: skip
     assert deviations(mini) == [UNPUBLISHED.format("0.003, 0.01, with, fan_in"), OPEN]
     wide = network({"wide": 16})
     assert network_deviations(wide, PROTOCOLS["miniimagenet"]) == []
@@ -144,14 +146,23 @@ def test_other_data_sets_have_only_the_config_and_the_store_to_go_by() -> None:
 # --- every paper by the run files of its tables ----------------------------------------------------------------------
 
 
+CLASSES = {
+    name: tuple(sum(1 for _, its in published_split(name) if its == part) * turns for part in ("base", "test"))
+    for name, turns in (("miniimagenet", 1), ("omniglot", 4))
+}
+"""Data set -> its base and test classes; of Omniglot, in four rotations."""
+
+
 def facts(plan: Plan, job: EvaluationJob) -> Facts:
     """Of the first setting of a job, without the run file's own sentences."""
     config = plan.config
     images = {"omniglot": 20, "cub": 30}.get(config.dataset.name, 600)
     held_out = round(images * config.dataset.held_out) if config.dataset.name != "cub" else 0
+    classes = CLASSES.get(config.dataset.name, (0, 0))
     return Facts(
-        config.dataset.name, config.dataset.image_size or 84, (images - held_out,) * 2, (held_out,) * 2, job.network.settings,
-        config.stage2.get(job.adaptation), job.settings[0].tasks, config.evaluation.queries, part=config.evaluation.part,
+        config.dataset.name, config.dataset.image_size or 84, (images - held_out,) * 2, (held_out,) * 2, classes,
+        job.network.settings, config.stage2.get(job.adaptation), job.settings[0].tasks, config.evaluation.queries,
+        part=config.evaluation.part,
     )  # fmt: skip
 
 
@@ -336,6 +347,28 @@ def test_one_change_against_paper_002(changed: dict[str, Any], sentence: str) ->
     assert [
         text for text in automatic("002_table1_omniglot", "protonet-1shot-uniform", network=other) if text not in usual
     ] == [sentence]
+
+
+@pytest.mark.parametrize(
+    ("run", "name", "changed", "sentence"),
+    [
+        (
+            "002_table1_miniimagenet", "protonet-1shot-uniform", {"trained_images": (500, 500), "held_out_images": (100, 100)},
+            "500 images a base class trained on instead of 600",
+        ),
+        (
+            "002_table1_omniglot", "protonet-1shot-uniform", {"trained_images": (17, 17), "held_out_images": (3, 3)},
+            "17 images a base class trained on instead of 20",
+        ),
+        (
+            "002_table1_omniglot", "protonet-1shot-uniform", {"classes": (1_028, 423)},  # rotations: false
+            "1,028 base and 423 test classes instead of 4,112 and 1,692",
+        ),
+    ],
+)  # fmt: skip
+def test_other_images_or_classes_than_paper_002s(run: str, name: str, changed: dict[str, Any], sentence: str) -> None:
+    usual = automatic(run, name)
+    assert [text for text in automatic(run, name, **changed) if text not in usual] == [sentence]
 
 
 def test_the_mapping_of_paper_004() -> None:

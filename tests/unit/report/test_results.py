@@ -26,6 +26,7 @@ Edit = Callable[..., None]
 def test_store_counts(made_run: Make) -> None:
     record = read_store(made_run())
     assert (record.trained_images, record.held_out_images) == ((5, 5), (1, 1))
+    assert record.classes == (4, 6)
     assert record.notes == ("archive hash not checked",)
 
 
