@@ -2,6 +2,7 @@
 
 import ast
 import re
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,10 @@ def test_the_archives_of_the_settings_are_those_of_the_sources():
     assert MiniImageNetSettings.caches == tuple(known.file for known in miniimagenet.CACHES.values())
 
 
-@pytest.mark.parametrize("name", ["train", "extract", "adapt", "extend", "evaluate", "draw_activation_maps"])
+GPU_RULES = {"train", "extract", "adapt", "extend", "evaluate", "draw_activation_maps", "draw_class_vectors"}
+
+
+@pytest.mark.parametrize("name", sorted(GPU_RULES))
 def test_a_rule_that_computes_with_a_network_is_a_gpu_job(name):
     assert "        gpu=gpus,\n" in RULES[name]
     assert re.search(r"^    threads: ", RULES[name], re.MULTILINE)
@@ -158,6 +162,8 @@ def test_the_rules_write_where_the_plan_looks(run):
 def test_the_cluster_stands_in_its_profile_and_nowhere_else():
     profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
     assert set(profile["groups"]) | set(profile["set-threads"]) <= set(RULES)
+    shared = {name for name, text in RULES.items() if "    threads: share_of_cores(" in text}
+    assert {"train", "adapt", "extend"} <= shared <= set(profile["set-threads"])
     short = {name for name, text in RULES.items() if "gpu=gpus" not in text and "benchmark:" not in text}
     assert set(profile["groups"]) <= short, "grouped jobs are short ones"
     assert profile["retries"] <= 1
@@ -166,6 +172,16 @@ def test_the_cluster_stands_in_its_profile_and_nowhere_else():
     places = [ROOT / "Snakefile", *(path for name in ("workflow", "config", "src") for path in (ROOT / name).rglob("*"))]
     named = [path.name for path in places if path.is_file() and path.suffix != ".pyc" and words.search(path.read_text())]
     assert named == []
+
+
+def test_every_gpu_rule_stands_in_the_clusters_template():
+    """What a user of Slurm takes the comment signs off: a GPU job of the default partition would wait for ever or fail."""
+    lines = (ROOT / "profiles/slurm/config.yaml").read_text().splitlines()
+    start = lines.index("# set-resources:")
+    template = takewhile(lambda line: line.startswith("# "), lines[start:])
+    (rules,) = yaml.safe_load("\n".join(line.removeprefix("# ") for line in template)).values()
+    assert set(rules) == {name for name, text in RULES.items() if "        gpu=gpus,\n" in text} == GPU_RULES
+    assert all(resources == {"slurm_partition": "gpu"} for resources in rules.values())
 
 
 def test_one_job_at_a_time_writes_into_mlflow():
