@@ -75,7 +75,7 @@ class EvaluationSettings(Settings):
     seed: Seed = 0
     """Seed of the tasks."""
     scale: Annotated[float, Field(gt=0)] | None = None
-    """Scale tau of dense queries (eq. 14), adapted or not; none: the network's learned scale."""
+    """Scale tau of dense queries (eq. 14), adapted or not; none: the network's own, as stage 1 left it."""
     tests: tuple[EvaluatedSettings, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
