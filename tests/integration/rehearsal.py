@@ -207,7 +207,7 @@ def has_gains(config: RunConfig) -> bool:
 def _is_baseline(first: NetworkSettings, second: NetworkSettings) -> bool:
     """Whether two networks differ in nothing but what a paper adds: dense classification, width, a leak of the distance."""
     one, other = (dict(_flat(network.as_dict())) for network in (first, second))
-    differing = {key for key in {*one, *other} if one.get(key) != other.get(key)}
+    differing = _differing(first, second)
     if isinstance(first.training.objective, EpisodicSettings):
         names = {one.get("training.objective.distance.name"), other.get("training.objective.distance.name")}
         return names == {"squared_euclidean", "leaky_squared_euclidean"} and differing == {
@@ -216,6 +216,18 @@ def _is_baseline(first: NetworkSettings, second: NetworkSettings) -> bool:
     if differing == {"classifier.pooling"}:
         return {first.classifier.pooling, second.classifier.pooling} == {"gap", "dense"}
     return differing == {"backbone.wide"} and 0 in (one["backbone.wide"], other["backbone.wide"])
+
+
+def differ_in_one_of_the_leak(first: NetworkSettings, second: NetworkSettings) -> bool:
+    """Whether two networks differ in s of the leaky distance alone or in r alone, whatever is recorded in their trainings."""
+    leak = {f"training.objective.distance.{key}" for key in "sr"}
+    differing = {key for key in _differing(first, second) if key != "training.objective.histograms"}
+    return len(differing) == 1 and differing <= leak
+
+
+def _differing(first: NetworkSettings, second: NetworkSettings) -> set[str]:
+    one, other = (dict(_flat(network.as_dict())) for network in (first, second))
+    return {key for key in {*one, *other} if one.get(key) != other.get(key)}
 
 
 def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -10,6 +10,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable
 from functools import cache
+from itertools import permutations
 from pathlib import Path
 
 import pandas as pd
@@ -23,7 +24,16 @@ from fewshot.config import EpisodicSettings, LeakySquaredEuclideanSettings, RunC
 from fewshot.drawings import figures
 from fewshot.plan import Plan
 from fewshot.records import adaptation_record, evaluation_records, training_record
-from tests.integration.rehearsal import cells, draw_images, has_gains, pairs, random_weights, rehearsed, rows
+from tests.integration.rehearsal import (
+    cells,
+    differ_in_one_of_the_leak,
+    draw_images,
+    has_gains,
+    pairs,
+    random_weights,
+    rehearsed,
+    rows,
+)
 
 ROOT = Path(__file__).parents[2]
 RUNS = ROOT / "config" / "runs"
@@ -209,14 +219,13 @@ def check_figures(folder: Path, config: RunConfig) -> None:
         assert set(shown["network"]) == {name for name in episodic if networks[name].training.objective.histograms}
         assert shown.groupby("network")["iteration"].nunique().eq(2).all()
         sweep = read(folder / "leak_sweep.csv")
-        distances = {name: networks[name].distance for name in episodic}
-        leaks = {
-            (name, shot): (distances[name].s, distances[name].r) for name, _, shot, _, _ in asked
-            if isinstance(distances.get(name), LeakySquaredEuclideanSettings)
+        leaky = {
+            (name, shot) for name, _, shot, _, _ in asked
+            if isinstance(networks[name].distance, LeakySquaredEuclideanSettings)
         }  # fmt: skip
         swept = {
-            one for one, (s, r) in leaks.items()
-            if any(one[1] == other[1] and (s == t) != (r == q) for other, (t, q) in leaks.items())
+            one for one, other in permutations(leaky, 2)
+            if one[1] == other[1] and differ_in_one_of_the_leak(networks[one[0]], networks[other[0]])
         }  # fmt: skip
         assert swept == set(sweep[["network", "shot"]].itertuples(index=False, name=None))
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from fewshot.config import LeakySquaredEuclideanSettings
+from fewshot.config import EpisodicSettings, LeakySquaredEuclideanSettings, NetworkSettings, SquaredEuclideanSettings
 from fewshot.errors import DataError
 from fewshot.plan import Plan
 from fewshot.report import drawing
@@ -80,7 +80,8 @@ def histogram_table(plan: Plan) -> pd.DataFrame:
 def sweep_table(rows: Sequence[Row]) -> pd.DataFrame:
     """One row a network of a sweep and number of shots: s, r, accuracy on novel classes (percent, over seeds), interval.
 
-    Of a sweep are networks with the leaky distance that differ from another in s alone or in r alone.
+    Of a sweep are networks with the leaky distance that differ from another in s alone or in r alone; networks of one sweep,
+    numbered from 1, differ in nothing but s and r.
     """
     found = []
     for group in by_place(rows).values():
@@ -93,13 +94,25 @@ def sweep_table(rows: Sequence[Row]) -> pd.DataFrame:
             {
                 "network": record.network.name, "shot": record.evaluated.shot, "s": distance.s, "r": distance.r,
                 "accuracy": accuracy, "ci95": group[0].ci95 if over_seeds is None else over_seeds,
+                "sweep": _without_leak(record.network.settings),
             }
         )  # fmt: skip
-    table = pd.DataFrame(found, columns=["network", "shot", "s", "r", "accuracy", "ci95"])
-    swept = (table.groupby(["shot", "r"])["s"].transform("nunique") > 1) | (
-        table.groupby(["shot", "s"])["r"].transform("nunique") > 1
+    table = pd.DataFrame(found, columns=["sweep", "network", "shot", "s", "r", "accuracy", "ci95"])
+    swept = (table.groupby(["sweep", "shot", "r"])["s"].transform("nunique") > 1) | (
+        table.groupby(["sweep", "shot", "s"])["r"].transform("nunique") > 1
     )
-    return table[swept].sort_values(["shot", "s", "r"], kind="stable", ignore_index=True)
+    table = table[swept]
+    numbered = table.assign(sweep=pd.factorize(table["sweep"])[0] + 1)
+    return numbered.sort_values(["sweep", "shot", "s", "r"], kind="stable", ignore_index=True)
+
+
+def _without_leak(network: NetworkSettings) -> str:
+    """What networks have in common that differ in the leak alone (and in what is recorded of it)."""
+    objective = network.training.objective
+    assert isinstance(objective, EpisodicSettings)  # noqa: S101 - it has a distance
+    blank = objective.model_copy(update={"distance": SquaredEuclideanSettings(), "histograms": ()})
+    training = network.training.model_copy(update={"objective": blank})
+    return network.model_copy(update={"training": training}).key()
 
 
 def draw_histograms(table: pd.DataFrame, title: str) -> Figure:
@@ -128,16 +141,20 @@ def draw_histograms(table: pd.DataFrame, title: str) -> Figure:
 
 
 def draw_sweep(table: pd.DataFrame, title: str) -> Figure:
-    """Figure 8: accuracy over s at each r that has several s, and over r (logarithmic) at each s that has several r."""
+    """Figure 8: accuracy over s at each r that has several s, and over r (logarithmic) at each s that has several r.
+
+    A line a sweep and number of shots; where the run has several sweeps, it names the first of its networks.
+    """
     import matplotlib.pyplot as plt
 
+    several = len(set(table["sweep"])) > 1
     figure, axes = plt.subplots(1, 2, figsize=(8, 3.4), sharey=True, layout="constrained")
     for ax, (over, fixed) in zip(axes, (("s", "r"), ("r", "s")), strict=True):
-        lines = [(key, line) for key, line in table.groupby(["shot", fixed], sort=True) if len(set(line[over])) > 1]
+        lines = [(key, line) for key, line in table.groupby(["sweep", "shot", fixed], sort=True) if len(set(line[over])) > 1]
         if not lines:
             drawing.say(ax, f"no two networks differ in {over} alone")
             continue
-        for i, ((shot, value), line) in enumerate(lines):
+        for i, ((_, shot, value), line) in enumerate(lines):
             points = line.sort_values(over)
             ax.errorbar(
                 points[over],
@@ -146,7 +163,7 @@ def draw_sweep(table: pd.DataFrame, title: str) -> Figure:
                 capsize=3,
                 marker=drawing.MARKERS[i % len(drawing.MARKERS)],
                 linestyle=(0, drawing.DASHES[i % len(drawing.DASHES)]),
-                label=f"{fixed} = {value:g}, {shot}-shot",
+                label=f"{fixed} = {value:g}, {shot}-shot" + (f", {points['network'].iloc[0]} ..." if several else ""),
             )
         if over == "r":
             ax.set_xscale("log")

@@ -1,31 +1,34 @@
 """A run of networks trained on tasks, from drawn images to its tables and figures."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from fewshot.config import parse
+from fewshot.config import NetworkSettings, parse
 from fewshot.drawings import drawings
 from fewshot.errors import DataError
 from fewshot.plan import Plan
+from fewshot.report import drawing
 from fewshot.report.assembly import assemble
-from fewshot.report.distance_figures import draw_distance_figures, histogram_table, sweep_table
+from fewshot.report.distance_figures import draw_distance_figures, draw_sweep, histogram_table, sweep_table
 from fewshot.report.page import write_report
 from fewshot.report.plots import draw_figures
 
 
-def network(**distance):
+def network(training=None, **distance):
+    objective = {"kind": "episodic", "distance": distance or {"name": "squared_euclidean"}}
     return {
         "backbone": {"name": "conv64", "widths": [4, 4, 8, 8], "last_pool": False},
         "classifier": {"kind": "none", "pooling": "flatten"},
-        "training": {"objective": {"kind": "episodic", "distance": distance or {"name": "squared_euclidean"}}},
+        "training": {"objective": objective} | (training or {}),
     }
 
 
-def leaky(s, r):
-    return network(name="leaky_squared_euclidean", s=s, r=r)
+def leaky(s, r, **training):
+    return network(training, name="leaky_squared_euclidean", s=s, r=r)
 
 
 CONFIG = {
@@ -84,8 +87,47 @@ def test_the_run_ends_in_tables_and_figures(run, pytestconfig):
         assert (run.results / "figures" / f"{name}.svg").read_text().startswith("<?xml")
 
 
-def test_without_networks_that_differ_in_the_leak_alone_there_is_no_sweep():
-    assert sweep_table([]).empty
+def rows_of(**networks):
+    """Rows of a run that tests networks at one shot: all that the sweep looks at."""
+    rows = []
+    for name, data in networks.items():
+        settings = NetworkSettings.model_validate(data)
+        place = SimpleNamespace(network=SimpleNamespace(name=name, settings=settings), evaluated=SimpleNamespace(shot=1))
+        rows.append(SimpleNamespace(place=(name, "", "", ""), record=place, accuracy=50.0 + len(rows), ci95=1.0))
+    return rows
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        leaky(4.0, 0.01, iterations=7),
+        leaky(4.0, 0.01) | {"backbone": {"name": "conv64", "widths": [4, 4, 8, 8]}},
+        leaky(4.0, 0.1),
+        leaky(0.0, 0.01),
+        network(),
+    ],
+    ids=["trained longer", "another backbone", "s and r", "the same leak", "no leak"],
+)
+def test_without_networks_that_differ_in_the_leak_alone_there_is_no_sweep(other):
+    assert sweep_table(rows_of(one=leaky(0.0, 0.01), other=other)).empty
+
+
+def test_every_sweep_has_a_line_of_its_own():
+    long = {"iterations": 7}
+    rows = rows_of(
+        plain=network(), short=leaky(0.0, 0.01), further=leaky(4.0, 0.01), steeper=leaky(4.0, 0.1),
+        long=leaky(0.0, 0.01, **long), longer=leaky(4.0, 0.01, **long), alone=leaky(4.0, 0.01, iterations=9),
+    )  # fmt: skip
+    sweep = sweep_table(rows)
+    assert list(zip(sweep["sweep"], sweep["network"], strict=True)) == [
+        (1, "short"), (1, "further"), (1, "steeper"), (2, "long"), (2, "longer")
+    ]  # fmt: skip
+    with drawing.style():
+        over_s, over_r = draw_sweep(sweep, "").axes
+    shown = [[text.get_text() for text in ax.get_legend().get_texts()] for ax in (over_s, over_r)]
+    assert shown == [["r = 0.01, 1-shot, short ...", "r = 0.01, 1-shot, long ..."], ["s = 4, 1-shot, further ..."]]
+    drawn = [line.lines[0].get_xydata().tolist() for line in over_s.containers]
+    assert drawn == [[[0, 51], [4, 52]], [[0, 54], [4, 55]]]
 
 
 def test_histograms_have_every_query_and_prototype(run):
