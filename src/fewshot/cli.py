@@ -4,7 +4,8 @@
     fewshot train config/runs/fc100.yaml --network resnet12-dense
     fewshot run config/runs/fc100.yaml          everything, in order
 
-Outputs lie where the pipeline puts them, so that either can go on where the other stopped.
+Outputs lie where the pipeline puts them, so that either can go on where the other stopped; tables, figures and report of this
+command are made again by the other.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from fewshot.drawings import drawings
 from fewshot.files import tidy
 from fewshot.job import user_errors
 from fewshot.plan import Plan
+from fewshot.taken import adaptation_folder, evaluation_folder
 
 app = typer.Typer(
     help="Few-shot image classification experiments, one arrow of the pipeline a command.",
@@ -102,7 +104,7 @@ def adapt(config: Config, network: Network = None, seed: Seed = None, threads: T
         chosen = plan.select(network, seed)
         arrows = {"features": stages.adapt, "classifier": stages.extend}
         for job in plan.adaptations:
-            if job.network in chosen and _missing(plan.adapted_dir(job) / "adapt.json", force):
+            if job.network in chosen and _missing(adaptation_folder(plan, job) / "adapt.json", force):
                 arrows[job.settings.gives](plan, job, threads=threads)
 
 
@@ -118,7 +120,7 @@ def evaluate(config: Config, network: Network = None, seed: Seed = None, threads
             if force or not stages.evaluated(plan, job):
                 stages.evaluate(plan, job, threads=threads)
             else:
-                tidy(plan.evaluation_dir(job) / "settings.json")
+                tidy(evaluation_folder(plan, job) / "settings.json")
 
 
 @app.command()
@@ -126,6 +128,8 @@ def assemble(config: Config) -> None:
     """Per-task accuracies to summary.csv, tables, figures and the report, beside the published numbers."""
     with user_errors():
         plan = _plan(config)
+        # Snakemake has no notes on what these tables are made of: without its own mark it makes them anew.
+        (plan.results / "assembled").unlink(missing_ok=True)
         stages.assemble(plan)
         for drawing in drawings(plan):
             stages.DRAWINGS[drawing](plan)

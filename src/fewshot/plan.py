@@ -263,6 +263,10 @@ class Plan:
             "scale": self.config.evaluation.scale,
         }  # fmt: skip
 
+    def settings_key(self, job: EvaluationJob) -> str:
+        """Hash of everything that determines the rows of a job, less the images themselves."""
+        return content_hash([self.store, *(self.identity(job, setting) for setting in job.settings)])[:10]
+
     # --- paths, relative to the project's root ----------------------------------------------------------------------
 
     @property
@@ -298,8 +302,9 @@ class Plan:
         return self.network_dir(job.network) / kind / job.key / f"{job.episodes.key}-first{job.tasks}"
 
     def evaluation_dir(self, job: EvaluationJob) -> Path:
-        """Folder of one parquet file a setting (`<setting key>.parquet`) and settings.json."""
-        return self.results / "evaluations" / job.network.name / job.adaptation / f"seed{job.network.seed}"
+        """Folder of one parquet file a setting (`<setting key>.parquet`) and settings.json; other settings, another folder."""
+        name = f"seed{job.network.seed}-{self.settings_key(job)}"
+        return self.results / "evaluations" / job.network.name / job.adaptation / name
 
     def benchmark_path(self, rule: str, *names: str) -> Path:
         """What Snakemake measures of a job (seconds, memory); not there when it was made without Snakemake."""

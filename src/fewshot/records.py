@@ -12,6 +12,7 @@ from fewshot.config import content_hash
 from fewshot.errors import DataError
 from fewshot.files import read_record
 from fewshot.plan import AdaptationJob, EvaluationJob, NetworkJob, Plan
+from fewshot.taken import adaptation_folder, evaluation_folder
 
 Metric = tuple[str, float, int]
 """Name, value, step."""
@@ -53,7 +54,7 @@ def training_record(plan: Plan, job: NetworkJob) -> Record:
 
 def adaptation_record(plan: Plan, job: AdaptationJob) -> Record:
     """One stage-2 method on one network and episode file."""
-    folder = plan.adapted_dir(job)
+    folder = adaptation_folder(plan, job)
     adapted = read_record(folder / "adapt.json", ("metrics.jsonl",))
     model = read_record(plan.network_dir(job.network) / "model.json")
     settings = adapted["settings"]
@@ -82,7 +83,7 @@ def evaluation_records(plan: Plan, job: EvaluationJob) -> Iterator[Record]:
     from fewshot import accuracies
     from fewshot.intervals import interval
 
-    folder = plan.evaluation_dir(job)
+    folder = evaluation_folder(plan, job)
     told = read_record(folder / "settings.json", [f"{setting.key}.parquet" for setting in job.settings])
     shared = {name: told[name] for name in ("dataset", "network_key", "seed", "adaptation", "way", "queries")}
     for row in told["settings"]:

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
+from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from fewshot import nearest_prototype, predictions, provenance
@@ -23,7 +26,8 @@ from fewshot.features import Features
 from fewshot.files import file_hash, read_record, replacing_folder, write_record
 from fewshot.intervals import interval
 from fewshot.models.network import Network
-from fewshot.plan import EvaluatedSetting, EvaluationJob, Plan
+from fewshot.plan import AdaptationJob, EvaluatedSetting, EvaluationJob, Plan
+from fewshot.taken import adaptation_folder, evaluation_folder
 
 logger = logging.getLogger(__name__)
 FORMAT = 1
@@ -44,7 +48,8 @@ def evaluate(plan: Plan, job: EvaluationJob, store: Store, network: Network, inf
     evaluator = Evaluator(features, device, class_weights(network, store.labels[features.rows]))
     hashes: dict[int, str] = {}
     records = []
-    with replacing_folder(plan.evaluation_dir(job)) as folder:
+    place = plan.evaluation_dir(job)
+    with replacing_folder(place) as folder:
         for setting in job.settings:
             episodes = load_episodes(plan.episodes_path(plan.episodes(setting.shot)), store)
             hashes[setting.shot] = episodes.hash
@@ -69,6 +74,9 @@ def evaluate(plan: Plan, job: EvaluationJob, store: Store, network: Network, inf
             },
             [f"{setting.key}.parquet" for setting in job.settings],
         )  # fmt: skip
+    for other in place.parent.glob(f"seed{job.network.seed}-*"):  # of other settings, or carried here
+        if other != place:
+            shutil.rmtree(other)
 
 
 def _accuracies(
@@ -108,16 +116,16 @@ def _record(
     return {"key": setting.key, **asdict(setting), "scale": scale, "run_key": run_key, "identity": identity}
 
 
-def _adapted(plan: Plan, job: EvaluationJob) -> list[str]:
+def _adapted(plan: Plan, job: EvaluationJob, folder: Callable[[Plan, AdaptationJob], Path] = Plan.adapted_dir) -> list[str]:
     """Hashes of the records of what stage 2 made for a job, as far as they are here."""
     made = (one for one in plan.adaptations if (one.network, one.name) == (job.network, job.adaptation))
-    records = [plan.adapted_dir(one) / "adapt.json" for one in made]
+    records = [folder(plan, one) / "adapt.json" for one in made]
     return [file_hash(path) for path in records if path.exists()]
 
 
 def is_current(plan: Plan, job: EvaluationJob) -> bool:
-    """Whether a job's folder holds the results of these very settings on the network and the adaptation that are there now."""
-    folder = plan.evaluation_dir(job)
+    """Whether there are results of these very settings on the network and the adaptation that are there now."""
+    folder = evaluation_folder(plan, job)
     try:
         record = read_record(folder / "settings.json", [f"{setting.key}.parquet" for setting in job.settings])
     except DataError:
@@ -127,6 +135,6 @@ def is_current(plan: Plan, job: EvaluationJob) -> bool:
     return (
         record.get("model_sha256") == model.get("sha256")
         and record.get("data_hash") == model.get("data_hash")
-        and set(_adapted(plan, job)) <= set(record.get("adapted", []))
+        and set(_adapted(plan, job, adaptation_folder)) <= set(record.get("adapted", []))
         and [setting.get("identity") for setting in record.get("settings", [])] == wanted
     )

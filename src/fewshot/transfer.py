@@ -14,20 +14,19 @@ import logging
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fewshot.config import content_hash, parse
+from fewshot.config import parse
 from fewshot.data.archives import MEBIBYTE, Archive, Known, Member, members
 from fewshot.errors import ConfigError, DataError
-from fewshot.files import atomic, read_json, read_record, scratch_folder, write_json
-from fewshot.plan import AdaptationJob, EvaluationJob, NetworkJob, Plan
+from fewshot.files import atomic, read_json, read_record, scratch_folder
+from fewshot.plan import AdaptationJob, NetworkJob, Plan
+from fewshot.taken import adaptation_folder, beside, evaluation_folder
 
 logger = logging.getLogger(__name__)
 CONFIG = "run.json"
-MARK = "taken.json"
-"""In an evaluation's folder: it was made on another machine, for the settings whose hash it holds."""
 NETWORK_FILES = ("model.safetensors", "model.json", "metrics.jsonl")
 LARGEST = 256 << 20
 """Bytes of one file in an archive, at most."""
@@ -49,10 +48,14 @@ def pack(plan: Plan, out: Path) -> list[Path]:
     archives = []
     for job in plan.networks:
         if (plan.network_dir(job) / "model.json").exists():
-            archives.append(_write(plan, out / f"network-{job.name}-seed{job.seed}.tar.gz", _network_files(plan, job)))
+            files = {path: path for path in _network_files(plan, job)}
+            archives.append(_write(plan, out / f"network-{job.name}-seed{job.seed}.tar.gz", files))
         else:
             logger.info("network %s (seed %d): not trained yet, left out", job.name, job.seed)
-    results = [path for path in _result_files(plan) if path.exists()]
+    here = {plan.evaluation_dir(job): evaluation_folder(plan, job) for job in plan.evaluations}
+    here |= {plan.adapted_dir(job): adaptation_folder(plan, job) for job in plan.adaptations}
+    results = {path: here[path.parent] / path.name for path in _result_files(plan)}
+    results = {path: file for path, file in results.items() if file.exists()}
     if results:
         archives.append(_write(plan, out / "results.tar.gz", results))
     if not archives:
@@ -75,7 +78,7 @@ def take(archives: Iterable[Path], root: Path = Path()) -> Plan:
 
     Raises:
         DataError: an archive is damaged, holds anything else, or is of other images; nothing was changed.
-        ConfigError: the archives are of several runs, or of another version's settings.
+        ConfigError: the archives are of several runs or settings, or of another version's settings.
     """
     paths = list(archives)
     if not paths:
@@ -87,14 +90,15 @@ def take(archives: Iterable[Path], root: Path = Path()) -> Plan:
                 f"archives of several runs: {', '.join(sorted({plan.config.run for plan in plans}))}; take one at a time"
             )
         plan = plans[0]
+        if any(other.config != plan.config for other in plans):
+            raise ConfigError(f"archives of several settings of run {plan.config.run}; take those of one `fewshot pack`")
         _check(plan, scratch, root)
-        for job in plan.evaluations:
-            folder = scratch / plan.evaluation_dir(job)
-            if (folder / "settings.json").exists():
-                write_json(folder / MARK, {"settings": settings_hash(plan, job)})
+        results = {plan.evaluation_dir(job) for job in plan.evaluations} | {plan.adapted_dir(job) for job in plan.adaptations}
         for path in sorted(scratch.rglob("*"), key=lambda one: one.name in ("model.json", "settings.json")):
-            if path.is_file() and path.relative_to(scratch).parts[0] in ("resources", "results"):
-                with atomic(root / path.relative_to(scratch)) as temporary:
+            place = path.relative_to(scratch)
+            if path.is_file() and place.parts[0] in ("resources", "results"):
+                folder = beside(place.parent) if place.parent in results else place.parent
+                with atomic(root / folder / place.name) as temporary:
                     shutil.copyfile(path, temporary)  # a new time: newer than the store they were made from
     return plan
 
@@ -127,17 +131,6 @@ def network_folder(model: Path) -> Iterator[Path]:
         yield folder
 
 
-def is_taken(plan: Plan, job: EvaluationJob) -> bool:
-    """Whether the results of a job came from another machine and are of the present settings."""
-    mark = plan.evaluation_dir(job) / MARK
-    return mark.exists() and read_json(mark).get("settings") == settings_hash(plan, job)
-
-
-def settings_hash(plan: Plan, job: EvaluationJob) -> str:
-    """Hash of everything that determines the rows of a job."""
-    return content_hash([plan.identity(job, setting) for setting in job.settings])
-
-
 def _network_files(plan: Plan, job: NetworkJob) -> list[Path]:
     return [plan.network_dir(job) / name for name in NETWORK_FILES]
 
@@ -157,13 +150,14 @@ def _result_files(plan: Plan) -> Iterator[Path]:
         yield from (plan.evaluation_dir(evaluation) / name for name in names)
 
 
-def _write(plan: Plan, path: Path, files: list[Path]) -> Path:
+def _write(plan: Plan, path: Path, files: Mapping[Path, Path]) -> Path:
+    """An archive of files: name in it -> where it lies."""
     with atomic(path) as temporary, tarfile.open(temporary, "w:gz") as archive:
         with scratch_folder(path) as scratch:
             (scratch / CONFIG).write_text(json.dumps(plan.config.as_dict()))
             archive.add(scratch / CONFIG, CONFIG)
-        for file in files:
-            archive.add(file, str(file))
+        for name, file in files.items():
+            archive.add(file, str(name))
     return path
 
 

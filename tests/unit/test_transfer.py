@@ -11,7 +11,8 @@ from fewshot.config import parse
 from fewshot.errors import ConfigError, DataError
 from fewshot.files import read_json, write_json
 from fewshot.plan import Plan
-from fewshot.transfer import is_taken, pack, take
+from fewshot.taken import adaptation_folder, evaluation_folder, is_taken
+from fewshot.transfer import pack, take
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +53,39 @@ def test_what_was_packed_is_taken_up_in_its_place(packed, home):
     for evaluation in plan.evaluations:
         assert is_taken(plan, evaluation)
         assert stages.evaluated(plan, evaluation)
-        assert files(home / plan.evaluation_dir(evaluation)) == files(away / plan.evaluation_dir(evaluation)) | {"taken.json"}
+        assert not (home / plan.evaluation_dir(evaluation)).exists(), "the place of what is made here"
+        assert files(home / evaluation_folder(plan, evaluation)) == files(away / plan.evaluation_dir(evaluation))
     (adaptation,) = plan.adaptations
-    assert files(home / plan.adapted_dir(adaptation)) == {"adapt.json", "metrics.jsonl"}
+    assert files(home / adaptation_folder(plan, adaptation)) == {"adapt.json", "metrics.jsonl"}
+    again = {path.name: path for path in pack(plan, home / "again")}
+    assert contents(again["results.tar.gz"]) == contents(archives[-1])
+
+
+def contents(archive):
+    with tarfile.open(archive) as packed:
+        return {member.name: packed.extractfile(member).read() for member in packed}
+
+
+def test_what_is_made_here_later_takes_the_place_of_what_was_taken(packed, home):
+    plan, _, archives = packed
+    take(archives)
+    job = plan.evaluations[0]
+    for shot in plan.config.evaluation.shots:
+        stages.draw_episodes(plan, plan.episodes(shot))
+    stages.extract(plan, job.network, plan.config.evaluation.part)
+    stages.evaluate(plan, job)
+    assert evaluation_folder(plan, job) == plan.evaluation_dir(job)
+    assert [path.name for path in plan.evaluation_dir(job).parent.iterdir() if path.is_dir()] == [plan.evaluation_dir(job).name]
+
+
+def test_results_of_another_network_than_the_one_here_do_not_count(packed, home):
+    plan, _, archives = packed
+    take(archives)
+    job = plan.evaluations[0]
+    path = plan.network_dir(job.network) / "model.json"
+    write_json(path, read_json(path) | {"sha256": "0" * 64})
+    assert not is_taken(plan, job)
+    assert evaluation_folder(plan, job) == plan.evaluation_dir(job)
 
 
 def test_the_command_says_every_archive_once(packed, monkeypatch):
@@ -152,6 +183,13 @@ def test_a_cut_archive_none_and_those_of_other_images_or_runs_are_refused(packed
 
     with pytest.raises(ConfigError, match="several runs: other, tiny"):
         take([archives[0], changed(archives[0], home / "other.tar.gz", other_run)])
+
+    def other_settings(member, content):
+        data = json.loads(content) if member.name == "run.json" else None
+        return content if data is None else json.dumps(data | {"title": "Edited"}).encode()
+
+    with pytest.raises(ConfigError, match="several settings of run tiny; take those of one `fewshot pack`"):
+        take([archives[0], changed(archives[0], home / "edited.tar.gz", other_settings)])
     meta = home / plan.store_dir / "meta.json"
     write_json(meta, read_json(meta) | {"data_hash": "0" * 64})
     with pytest.raises(DataError, match="of other images than those of"):

@@ -174,7 +174,7 @@ def test_without_tracking_no_mlflow_job_is_planned(snakemake):
         ),
         (["results/other/summary.csv"], r"no run 'other' in this config; its run is demo"),
         (
-            ["results/demo/evaluations/c128f-gap/implants/seed0"],
+            ["results/demo/evaluations/c128f-gap/implants/seed0-0123456789"],
             r"run demo does not evaluate c128f-gap/implants; it has .*resnet12-dense/implants",
         ),
         (

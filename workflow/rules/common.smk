@@ -46,6 +46,7 @@ wildcard_constraints:
     episodes="[^/]+",
     part="val|test|trained",
     seed="[0-9]+",
+    settings="[0-9a-f]+",
     tasks="[0-9]+",
 
 
@@ -82,7 +83,10 @@ def adaptation_job(wildcards):
 
 @in_one_line
 def evaluation_job(wildcards):
-    return PLAN.evaluation(network_job(wildcards), wildcards.adaptation)
+    job = PLAN.evaluation(network_job(wildcards), wildcards.adaptation)
+    if wildcards.settings != PLAN.settings_key(job):
+        raise ConfigError(f"results of {job.network.name} with these settings lie in {PLAN.evaluation_dir(job)}")
+    return job
 
 
 @in_one_line

@@ -3,17 +3,17 @@
 
 rule evaluate:
     input:
-        store=tested_store,
-        network=tested_network,
+        store=store_files,
+        network=network_files,
         features=feature_files,
         episodes=episode_files,
         adapted=adapted_files,
     output:
-        directory("results/{run}/evaluations/{network_name}/{adaptation}/seed{seed}"),
+        directory("results/{run}/evaluations/{network_name}/{adaptation}/seed{seed}-{settings}"),
     log:
-        "logs/evaluate/{run}/{network_name}/{adaptation}/seed{seed}.log",
+        "logs/evaluate/{run}/{network_name}/{adaptation}/seed{seed}-{settings}.log",
     benchmark:
-        "logs/benchmarks/evaluate/{run}/{network_name}/{adaptation}/seed{seed}.tsv"
+        "logs/benchmarks/evaluate/{run}/{network_name}/{adaptation}/seed{seed}-{settings}.tsv"
     conda:
         "../envs/core.yaml"
     threads: 1

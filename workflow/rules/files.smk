@@ -2,14 +2,14 @@
 
 from fewshot import drawings
 from fewshot.tracking import tracked_path
-from fewshot.transfer import is_taken
+from fewshot.taken import adaptation_folder, evaluation_folder
 
 STORE = ("images.npy", "labels.npy", "classes.csv", "images.csv", "meta.json")
 NETWORK = ("model.safetensors", "model.json", "metrics.jsonl")
 FEATURES = ("features.npy", "rows.npy", "features.json")
 ADAPTED = ("features.npy", "adapt.json", "metrics.jsonl")
 EXTENDED = ("predictions.npy", "adapt.json", "metrics.jsonl")
-TABLES = ("summary.csv", "paired.csv", "seeds.csv", "metrics.json", "tables")
+TABLES = ("summary.csv", "paired.csv", "seeds.csv", "metrics.json", "tables", "assembled")
 
 
 def files(folder, names):
@@ -66,54 +66,24 @@ def weights_file(wildcards):
     return [ancient(str(weights))] if weights is not None and (made or weights.exists()) else []
 
 
-def unless_taken(function):
-    """What results are made from; nothing when they were carried here from another machine (fewshot take)."""
-
-    @wraps(function)
-    def wanted(wildcards):
-        if "episodes" in wildcards.keys():
-            made = adaptation_job(wildcards)
-            jobs = [job for job in PLAN.evaluations if (job.network, job.adaptation) == (made.network, made.name)]
-        else:
-            jobs = [evaluation_job(wildcards)]
-        return [] if all(is_taken(PLAN, job) for job in jobs) else function(wildcards)
-
-    return wanted
-
-
-@unless_taken
-def tested_store(wildcards):
-    return store_files(wildcards)
-
-
-@unless_taken
-def tested_network(wildcards):
-    return network_files(wildcards)
-
-
-@unless_taken
 def tested_episodes(wildcards):
     return str(PLAN.episodes_path(adaptation_job(wildcards).episodes))
 
 
-@unless_taken
 def feature_files(wildcards):
     return files(PLAN.features_dir(network_job(wildcards)), FEATURES)
 
 
-@unless_taken
 def learnt_feature_files(wildcards):
     """The features that an extension of the classifier takes."""
     job = adaptation_job(wildcards)
     return [file for part in PLAN.learnt_parts(job) for file in files(PLAN.features_dir(job.network, part), FEATURES)]
 
 
-@unless_taken
 def episode_files(wildcards):
     return [str(PLAN.episodes_path(PLAN.episodes(shot))) for shot in evaluation_job(wildcards).shots]
 
 
-@unless_taken
 def adapted_files(wildcards):
     """What stage 2 made for one evaluation; nothing when the network is evaluated as trained."""
     wanted = evaluation_job(wildcards)
@@ -122,20 +92,25 @@ def adapted_files(wildcards):
     return [file for job in jobs for file in files(PLAN.adapted_dir(job), names[job.settings.gives])]
 
 
+@in_one_line
 def evaluations(wildcards):
-    return [str(PLAN.evaluation_dir(job)) for job in this_run(wildcards).evaluations]
+    return [str(evaluation_folder(PLAN, job)) for job in this_run(wildcards).evaluations]
 
 
 def all_network_files(wildcards):
     return [file for job in this_run(wildcards).networks for file in files(PLAN.network_dir(job), NETWORK[1:])]
 
 
+@in_one_line
 def all_adapted_files(wildcards):
-    return [file for job in this_run(wildcards).adaptations for file in files(PLAN.adapted_dir(job), ADAPTED[1:])]
+    return [
+        file for job in this_run(wildcards).adaptations for file in files(adaptation_folder(PLAN, job), ADAPTED[1:])
+    ]
 
 
+@in_one_line
 def all_extended_files(wildcards):
-    return [file for job in this_run(wildcards).adaptations for file in files(PLAN.adapted_dir(job), EXTENDED)]
+    return [file for job in this_run(wildcards).adaptations for file in files(adaptation_folder(PLAN, job), EXTENDED)]
 
 
 def all_episode_files(wildcards):
@@ -174,15 +149,17 @@ def figures(wildcards):
     return files(PLAN.results / "figures", [f"{name}.{ending}" for name in named for ending in named[name]])
 
 
+@in_one_line
 def tracked_adaptations(wildcards):
     network = network_job(wildcards)
     jobs = [job for job in PLAN.adaptations if job.network == network]
-    return [file for job in jobs for file in files(PLAN.adapted_dir(job), ADAPTED[1:])]
+    return [file for job in jobs for file in files(adaptation_folder(PLAN, job), ADAPTED[1:])]
 
 
+@in_one_line
 def tracked_evaluations(wildcards):
     network = network_job(wildcards)
-    return [str(PLAN.evaluation_dir(job)) for job in PLAN.evaluations if job.network == network]
+    return [str(evaluation_folder(PLAN, job)) for job in PLAN.evaluations if job.network == network]
 
 
 # --- final targets -----------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ rule assemble:
             labels={"table": "means over seeds"},
         ),
         metrics="results/{run}/metrics.json",
+        done=touch("results/{run}/assembled"),
         tables=report(
             directory("results/{run}/tables"),
             patterns=["{table}.html"],
@@ -81,6 +82,7 @@ rule write_report:
 
 rule draw_figures:
     input:
+        assembled="results/{run}/assembled",
         evaluations=evaluations,
         networks=all_network_files,
         adapted=all_adapted_files,
@@ -184,6 +186,7 @@ rule draw_class_vectors:
 
 rule draw_distance_figures:
     input:
+        assembled="results/{run}/assembled",
         evaluations=evaluations,
         networks=all_network_files,
         store=store_meta,
@@ -218,6 +221,7 @@ rule draw_distance_figures:
 
 rule draw_low_shot_figures:
     input:
+        assembled="results/{run}/assembled",
         evaluations=evaluations,
         networks=all_network_files,
         predictions=all_extended_files,

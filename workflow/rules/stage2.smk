@@ -3,8 +3,8 @@
 
 rule adapt:
     input:
-        store=tested_store,
-        network=tested_network,
+        store=store_files,
+        network=network_files,
         episodes=tested_episodes,
     output:
         expand(
@@ -31,8 +31,8 @@ rule adapt:
 
 rule extend:
     input:
-        store=tested_store,
-        network=tested_network,
+        store=store_files,
+        network=network_files,
         features=learnt_feature_files,
         episodes=tested_episodes,
     output:

@@ -15,6 +15,7 @@ from fewshot.provenance import git_revision
 from fewshot.report.cells import pair_title
 from fewshot.report.results import NetworkRecord, Row
 from fewshot.report.times import duration, job_times
+from fewshot.taken import adaptation_folder, evaluation_folder
 
 
 def facts(plan: Plan, store: Store, networks: Sequence[NetworkRecord]) -> list[tuple[str, str]]:
@@ -74,8 +75,8 @@ def origin(plan: Plan, networks: Sequence[NetworkRecord], store: Store) -> list[
     Raises:
         DataError: the record of an adaptation or an evaluation is missing or damaged.
     """
-    adapted = [read_record(plan.adapted_dir(job) / "adapt.json") for job in plan.adaptations]
-    evaluated = [read_record(plan.evaluation_dir(job) / "settings.json") for job in plan.evaluations]
+    adapted = [read_record(adaptation_folder(plan, job) / "adapt.json") for job in plan.adaptations]
+    evaluated = [read_record(evaluation_folder(plan, job) / "settings.json") for job in plan.evaluations]
     made = {"networks": [network.info for network in networks], "stage 2": adapted, "evaluation": evaluated}
     revisions = {what: ", ".join(_each(one.get("git_revision") for one in records)) for what, records in made.items()}
     versions = [network.info.get("versions") or {} for network in networks]

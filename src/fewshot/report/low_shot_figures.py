@@ -20,6 +20,7 @@ from fewshot.report.papers import method_name, stage2_name
 from fewshot.report.published import PUBLISHED, Published, load_published
 from fewshot.report.results import Row, make_rows, read_lines, read_settings, read_store
 from fewshot.report.statistics import seed_interval
+from fewshot.taken import adaptation_folder
 
 SHOWN = 8
 """Classes and cases in the picture of exemplars."""
@@ -55,7 +56,7 @@ def curve_table(plan: Plan) -> pd.DataFrame:
     for job in plan.adaptations:
         if job.settings.gives != "classifier" or job.network.seed != plan.config.seeds[0]:
             continue
-        lines = read_lines(plan.adapted_dir(job) / "metrics.jsonl")
+        lines = read_lines(adaptation_folder(plan, job) / "metrics.jsonl")
         for population in ("novel_in_all", "all", "novel"):
             if population in lines:
                 part = lines[["epoch", population, f"{population}_ci95"]].set_axis(["epoch", "accuracy", "ci95"], axis=1)
@@ -103,7 +104,7 @@ def exemplar_tables(plan: Plan, job: AdaptationJob) -> tuple[pd.DataFrame, pd.Da
     store = open_store(plan.store_dir)
     episodes = load_episodes(plan.episodes_path(job.episodes), store)
     sha256 = read_record(plan.network_dir(job.network) / "model.json")["sha256"]
-    said = predictions.load(plan.adapted_dir(job), sha256, episodes)[0]
+    said = predictions.load(adaptation_folder(plan, job), sha256, episodes)[0]
     query, support = episodes.query[0], episodes.support[0]
     names = store.classes["name"].to_numpy()
     novel, base = names[store.labels[support[:, 0]]], store.num_base

@@ -24,6 +24,7 @@ from fewshot.report.papers import backbone_name, method_name
 from fewshot.report.published import Number, Published
 from fewshot.report.setting import Facts
 from fewshot.report.statistics import Floats, mean_interval
+from fewshot.taken import evaluation_folder
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def read_settings(plan: Plan, store: StoreRecord) -> list[SettingRecord]:
 
 
 def _read_evaluation(plan: Plan, job: EvaluationJob, store: StoreRecord) -> list[SettingRecord]:
-    folder = plan.evaluation_dir(job)
+    folder = evaluation_folder(plan, job)
     path = folder / "settings.json"
     info = read_record(path, cure="run this evaluation again")
     network = read_network(plan, job.network, store)

@@ -13,6 +13,7 @@ from fewshot.errors import DataError
 from fewshot.files import read_record
 from fewshot.plan import Plan
 from fewshot.report.rendering import Cell, Column, Table
+from fewshot.taken import adaptation_folder
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,11 @@ def job_times(plan: Plan) -> Iterator[JobTime]:
         name = f"{job.network.name} ({job.name}), {job.episodes.shot}-shot, {job.tasks:,} tasks, seed {job.network.seed}"
         where = (plan.store, job.network.key, f"seed{job.network.seed}", job.key, f"{job.episodes.key}-first{job.tasks}")
         rule = "adapt" if job.settings.gives == "features" else "extend"
-        yield _measured(plan, rule, name, *where, record=plan.adapted_dir(job) / "adapt.json")
+        yield _measured(plan, rule, name, *where, record=adaptation_folder(plan, job) / "adapt.json")
     for evaluation in plan.evaluations:
         name = f"{evaluation.network.name} ({evaluation.adaptation}), seed {evaluation.network.seed}"
-        where = (plan.config.run, evaluation.network.name, evaluation.adaptation, f"seed{evaluation.network.seed}")
-        yield _measured(plan, "evaluate", name, *where)
+        where = plan.evaluation_dir(evaluation).relative_to(plan.results / "evaluations").parts
+        yield _measured(plan, "evaluate", name, plan.config.run, *where)
 
 
 def _measured(plan: Plan, rule: str, what: str, *names: str, record: Path | None = None) -> JobTime:

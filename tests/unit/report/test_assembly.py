@@ -67,8 +67,9 @@ def test_paired(made_run: Make) -> None:
     assert counts == {(1, "novel"): 6, (5, "novel"): 10, (5, "base"): 1, (5, "both"): 1}  # of 4, 5, 2 and 2 settings
     gain = table[(table["second_adaptation"] == "implants") & (table["first_query_pooling"] == "dense")].iloc[0]
     assert (gain["first_network"], gain["second_network"], gain["tasks"]) == ("r12-dense", "r12-dense", 20)
+    network = plan.network("r12-dense", 0)
     before, after = (
-        pd.read_parquet(plan.results / "evaluations" / "r12-dense" / name / "seed0" / "5shot-gap-dense.parquet")["novel"][:20]
+        pd.read_parquet(plan.evaluation_dir(plan.evaluation(network, name)) / "5shot-gap-dense.parquet")["novel"][:20]
         for name in ("as-trained", "implants")
     )
     differences = [b - a for a, b in zip(before, after, strict=True)]

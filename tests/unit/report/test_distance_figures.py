@@ -78,7 +78,8 @@ def test_the_run_ends_in_tables_and_figures(run, pytestconfig):
     sweep = pd.read_csv(run.results / "figures" / "leak_sweep.csv")
     assert list(zip(sweep["s"], sweep["r"], strict=True)) == [(0, 0.01), (4, 0.01), (4, 0.1)]
     for network, accuracy in zip(sweep["network"], sweep["accuracy"], strict=True):
-        tasks = pd.read_parquet(run.results / "evaluations" / network / "as-trained/seed0/1shot-flatten-flatten.parquet")
+        job = next(job for job in run.evaluations if job.network.name == network)
+        tasks = pd.read_parquet(run.evaluation_dir(job) / "1shot-flatten-flatten.parquet")
         assert accuracy == pytest.approx(tasks["novel"].mean(), abs=1e-4)
     write_report(run, published)
     page = (run.results / "report.html").read_text()

@@ -86,9 +86,11 @@ def test_gains(made_run: Make) -> None:
         ("dense over GAP training", "novel", 1),
         ("dense over GAP training", "novel", 5),
     ]
-    folder = plan.results / "evaluations"
-    before = pd.read_parquet(folder / "r12-gap" / "as-trained" / "seed0" / "1shot-gap-gap.parquet")["novel"]
-    after = pd.read_parquet(folder / "r12-dense" / "as-trained" / "seed0" / "1shot-gap-dense.parquet")["novel"]
+    gap, dense = (
+        plan.evaluation_dir(plan.evaluation(plan.network(name, 0), "as-trained")) for name in ("r12-gap", "r12-dense")
+    )
+    before = pd.read_parquet(gap / "1shot-gap-gap.parquet")["novel"]
+    after = pd.read_parquet(dense / "1shot-gap-dense.parquet")["novel"]
     row = table.iloc[3]
     assert row["difference"] == pytest.approx(np.mean(after - before))
     assert row["ci95"] == pytest.approx(1.96 * np.std(after - before, ddof=1) / np.sqrt(40))
@@ -120,12 +122,11 @@ def test_gains_over_seeds(made_run: Make) -> None:
     plan = made_run(seeds=[0, 1])
     row = gains_table(rows_of(plan)).iloc[0]
     differences = []
-    for seed in ("seed0", "seed1"):
-        folder = plan.results / "evaluations" / "r12-dense"
-        before, after = (
-            pd.read_parquet(folder / name / seed / "5shot-gap-dense.parquet")["novel"][:20]
-            for name in ("as-trained", "implants")
+    for seed in (0, 1):
+        folders = (
+            plan.evaluation_dir(plan.evaluation(plan.network("r12-dense", seed), name)) for name in ("as-trained", "implants")
         )
+        before, after = (pd.read_parquet(folder / "5shot-gap-dense.parquet")["novel"][:20] for folder in folders)
         differences.append(float((after - before).mean()))
     assert row["difference"] == pytest.approx(np.mean(differences))
     assert row["ci95"] == pytest.approx(12.7062 * np.std(differences, ddof=1) / np.sqrt(2))

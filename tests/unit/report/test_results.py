@@ -1,6 +1,7 @@
 """What is read of a run, and input that is missing, damaged or of another run."""
 
 import json
+import re
 from collections.abc import Callable
 
 import pandas as pd
@@ -173,17 +174,20 @@ def test_a_network_trained_anew_asks_for_a_new_evaluation(made_run: Make, edit_r
 
 @pytest.mark.parametrize("part", ["evaluation", "stage2"])
 def test_results_of_an_earlier_config_are_refused(made_run: Make, part: str) -> None:
-    """The seed of the tasks, or a setting of the implants, was changed after the evaluation."""
+    """The seed of the tasks, or a setting of the implants, is not that of the folder's name."""
     plan = made_run()
     changed = plan.config.model_dump(mode="json")
     if part == "evaluation":
         changed["evaluation"]["seed"] = 7
-        name, setting = "small-gap/as-trained", "1shot-gap-gap"
+        number, setting = 0, "1shot-gap-gap"
     else:
         changed["stage2"]["implants"]["epochs"] = 7
-        name, setting = "r12-dense/implants", "5shot-gap-dense"
+        number, setting = -1, "5shot-gap-dense"
     changed = Plan(parse(changed))
-    with pytest.raises(DataError, match=rf"{name}/seed0: evaluated with other settings \({setting}\); evaluate again$"):
+    for before, after in zip(plan.evaluations, changed.evaluations, strict=True):
+        plan.evaluation_dir(before).rename(changed.evaluation_dir(after))
+    name = re.escape(str(changed.evaluation_dir(changed.evaluations[number])))
+    with pytest.raises(DataError, match=rf"{name}: evaluated with other settings \({setting}\); evaluate again$"):
         read_settings(changed, read_store(changed))
 
 
