@@ -109,7 +109,7 @@ class Measured:
         evaluation = self.plan.config.evaluation
         seeds = len(self.plan.config.seeds)
         spread = (
-            "the interval over tasks, 1.96 s / sqrt(tasks) with the sample standard deviation s"
+            "the interval over tasks by Student's t"
             if seeds == 1
             else f"the interval over {seeds} seeds by Student's t (summary.csv has those over tasks)"
         )

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from fewshot.errors import DataError
+from fewshot.intervals import t_quantile
 from fewshot.plan import Plan
 from fewshot.report.assembly import PAIRED_COLUMNS, SEEDS_COLUMNS, assemble
 
@@ -39,7 +40,7 @@ def test_summary(made_run: Make) -> None:
     job = plan.evaluation(plan.network("r12-dense", 0), "as-trained")
     tasks = pd.read_parquet(plan.evaluation_dir(job) / "5shot-gap-dense.parquet")["novel"].to_numpy()
     assert row["accuracy"] == pytest.approx(sum(tasks) / 40, abs=1e-4)
-    assert row["ci95"] == pytest.approx(1.96 * np.sqrt(sum((tasks - tasks.mean()) ** 2) / 39 / 40), abs=1e-4)
+    assert row["ci95"] == pytest.approx(t_quantile(39) * np.sqrt(sum((tasks - tasks.mean()) ** 2) / 39 / 40), abs=1e-4)
     assert (row["method"], row["backbone"], row["way"], row["queries"], row["tasks"]) == ("DC", "resnet12", 5, 3, 40)
     assert (float(row["published"]), float(row["published_ci95"])) == (57.05, 0.16)
     assert row["published_source"] == "paper 000, Table 5"
@@ -74,7 +75,7 @@ def test_paired(made_run: Make) -> None:
     )
     differences = [b - a for a, b in zip(before, after, strict=True)]
     assert gain["difference"] == pytest.approx(np.mean(differences), abs=1e-4)
-    assert gain["ci95"] == pytest.approx(1.96 * np.std(differences, ddof=1) / np.sqrt(20), abs=1e-4)
+    assert gain["ci95"] == pytest.approx(t_quantile(19) * np.std(differences, ddof=1) / np.sqrt(20), abs=1e-4)
     assert gain["excludes_zero"] == ("yes" if abs(gain["difference"]) > gain["ci95"] else "no")
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fewshot.intervals import t_quantile
 from fewshot.plan import Plan
 from fewshot.report import drawing
 from fewshot.report.plots import draw_figures, gains_table, published_table, shot_table, training_table
@@ -93,7 +94,7 @@ def test_gains(made_run: Make) -> None:
     after = pd.read_parquet(dense / "1shot-gap-dense.parquet")["novel"]
     row = table.iloc[3]
     assert row["difference"] == pytest.approx(np.mean(after - before))
-    assert row["ci95"] == pytest.approx(1.96 * np.std(after - before, ddof=1) / np.sqrt(40))
+    assert row["ci95"] == pytest.approx(t_quantile(39) * np.std(after - before, ddof=1) / np.sqrt(40))
     assert row["gain"] == "ResNet-12: DC over GAP"
 
 

@@ -6,13 +6,13 @@ import statistics
 import numpy as np
 import pytest
 
-from fewshot.report.statistics import mean_interval, paired, seed_interval, t_quantile
+from fewshot.report.statistics import mean_interval, paired, seed_interval
 
 
 def test_interval_by_hand() -> None:
     mean, ci95 = mean_interval(np.array([40.0, 60.0, 80.0, 60.0]))
     assert mean == 60
-    assert ci95 == pytest.approx(1.96 * math.sqrt(800 / 3) / 2)  # squares 400 + 0 + 400 + 0 over n - 1 = 3
+    assert ci95 == pytest.approx(3.1824 * math.sqrt(800 / 3) / 2)  # squares 400 + 0 + 400 + 0 over n - 1 = 3
 
 
 def test_one_task_has_no_interval() -> None:
@@ -26,8 +26,17 @@ def test_paired_difference_is_a_loop_over_the_common_tasks() -> None:
     result = paired(first, second)
     assert result.tasks == 20
     assert result.difference == pytest.approx(statistics.mean(differences))
-    assert result.ci95 == pytest.approx(1.96 * statistics.stdev(differences) / math.sqrt(20))
+    assert result.ci95 == pytest.approx(2.0930 * statistics.stdev(differences) / math.sqrt(20))
     assert result.excludes_zero == (abs(statistics.mean(differences)) > result.ci95)
+
+
+def test_few_draws_without_a_difference_seldom_exclude_zero() -> None:
+    """Runs over all classes have 10, 3 or 2 draws: with 1.96 in place of Student's t it was 8, 19 and 30 times in 100."""
+    rng = np.random.default_rng(0)
+    for draws in (2, 3, 10):
+        first, second = rng.normal(60, 1, (2, 10_000, draws))
+        wrong = np.mean([paired(*pair).excludes_zero for pair in zip(first, second, strict=True)])
+        assert wrong == pytest.approx(0.05, abs=0.01), draws
 
 
 def test_equal_settings_do_not_exclude_zero() -> None:
@@ -49,9 +58,3 @@ def test_interval_over_seeds() -> None:
     assert mean == 52
     assert ci95 == pytest.approx(4.3027 * 2 / math.sqrt(3))
     assert seed_interval([50.0]) == (50.0, None)
-
-
-def test_t_quantiles() -> None:
-    assert t_quantile(1) == 12.7062
-    assert t_quantile(31) == pytest.approx(2.0395, abs=2e-4)
-    assert t_quantile(100_000) == pytest.approx(1.96, abs=1e-3)
