@@ -93,6 +93,11 @@ def test_a_changed_folder_makes_the_store_again_and_a_missing_one_does_not(snake
     assert planned() == 1
     images.rename(tmp_path / "elsewhere")
     assert planned() == 0
+    (tmp_path / "elsewhere").rename(images)
+    assert planned() == 1
+    done = snakemake("--touch", *quietly)  # "they are the same" (config/README.md)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert planned() == 0
 
 
 def test_a_missing_archive_is_said_before_any_job_starts(snakemake, root, tmp_path):
