@@ -18,9 +18,9 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
     "draw_activation_maps": ("train",),
     "evaluate": ("extract", "draw_episodes", "adapt", "extend"),
     "assemble": ("evaluate",),
-    "draw_figures": ("evaluate",),
-    "draw_low_shot_figures": ("evaluate",),
-    "draw_distance_figures": ("evaluate",),
+    "draw_figures": ("assemble",),
+    "draw_low_shot_figures": ("assemble",),
+    "draw_distance_figures": ("assemble",),
     "draw_class_vectors": ("train",),
     "write_report": (
         "assemble",
