@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fewshot import __version__
-from fewshot.files import file_hash
+from fewshot.files import file_hash, read_json
 
 if TYPE_CHECKING:
     import torch
 
-    from fewshot.config import NetworkSettings
+    from fewshot.config import DatasetSettings, NetworkSettings
 
 PACKAGE = "fewshot"
 ROOT = Path(__file__).parent
@@ -99,6 +99,43 @@ def pretrained_hash(settings: NetworkSettings) -> str | None:
     """SHA-256 of the file of weights that a network starts from; None where it names none that is there."""
     weights = settings.backbone.weights_file
     return file_hash(weights) if weights is not None and weights.is_file() else None
+
+
+def raw_hash(settings: DatasetSettings, store: Path) -> str | None:
+    """What tells replaced archives, or a changed folder of images, from those that a store was made of; None for drawn images.
+
+    An archive counts by its bytes, and is read only where it is newer than the store: one that was fetched or linked again is
+    the same. A folder counts by the names, sizes (bytes) and times of change (whole seconds) of its files, which are not read.
+
+    Args:
+        settings: of the data set.
+        store: its folder, which may not be there yet.
+
+    Raises:
+        DataError: the store's meta.json is damaged.
+    """
+    from fewshot.config import content_hash
+
+    if not settings.paths:
+        return None
+    return content_hash([_stamps(path) if path.is_dir() else _archive_hash(path, store) for path in settings.paths])
+
+
+def _stamps(folder: Path) -> list[tuple[str, int, int]]:
+    found = ((path.relative_to(folder.parent), path.stat()) for path in sorted(folder.rglob("*")) if path.is_file())
+    return [(str(name), status.st_size, int(status.st_mtime)) for name, status in found]
+
+
+def _archive_hash(path: Path, store: Path) -> str | None:
+    """Of an archive; the one on record where it is gone, or older than the store. (A move changes `st_ctime` alone.)"""
+    meta = store / "meta.json"
+    known = read_json(meta).get("archives", {}).get(path.name, {}).get("sha256") if meta.exists() else None
+    if not path.is_file():
+        return known
+    status = path.stat()
+    if known is not None and max(status.st_mtime_ns, status.st_ctime_ns) < meta.stat().st_mtime_ns:
+        return str(known)
+    return file_hash(path)
 
 
 # --- hash of sources --------------------------------------------------------------------------------------------------

@@ -1,12 +1,15 @@
 """Provenance: what a hash of sources sees and what it does not, and how a revision is told."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from fewshot import provenance
+from fewshot.files import file_hash, write_json
 
 
 @pytest.fixture
@@ -126,3 +129,50 @@ def test_versions_and_device():
     assert words.startswith("CPU (")
     assert words.endswith(" cores)")
     assert "\n" not in words
+
+
+@pytest.fixture
+def archive(tmp_path):
+    """An archive and the store that was made of it, with the hash that both had then."""
+    path, store = tmp_path / "raw" / "images.tar", tmp_path / "store"
+    path.parent.mkdir()
+    path.write_bytes(b"images")
+    settings = SimpleNamespace(paths=(path,))
+    before = provenance.raw_hash(settings, store)
+    store.mkdir()
+    write_json(store / "meta.json", {"archives": {"images.tar": {"sha256": file_hash(path)}}})
+    return path, settings, store, before
+
+
+def test_an_archive_is_its_bytes_wherever_they_came_from(archive, monkeypatch):
+    path, settings, store, before = archive
+    again = path.with_name("again")
+    again.write_bytes(path.read_bytes())
+    again.replace(path)  # fetched again
+    assert provenance.raw_hash(settings, store) == before
+    path.unlink()
+    assert provenance.raw_hash(settings, store) == before
+    again.write_bytes(b"others")
+    os.utime(again, (0, 0))  # older than the store, as copies that keep their time are
+    again.replace(path)
+    assert provenance.raw_hash(settings, store) != before
+
+
+def test_an_archive_older_than_its_store_is_not_read(archive, monkeypatch):
+    path, settings, store, before = archive
+    later = path.stat().st_ctime + 10
+    os.utime(store / "meta.json", (later, later))
+    monkeypatch.setattr(provenance, "file_hash", lambda path: pytest.fail(f"{path} was read"))
+    assert provenance.raw_hash(settings, store) == before
+
+
+def test_drawn_images_have_no_state_and_a_folder_that_of_its_files(tmp_path):
+    assert provenance.raw_hash(SimpleNamespace(paths=()), tmp_path) is None
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (folder / "0.png").write_bytes(b"0")
+    settings = SimpleNamespace(paths=(folder,))
+    before = provenance.raw_hash(settings, tmp_path)
+    assert provenance.raw_hash(settings, tmp_path) == before
+    os.utime(folder / "0.png", (0, 0))
+    assert provenance.raw_hash(settings, tmp_path) != before

@@ -19,7 +19,7 @@ rule prepare:
         runtime=growing(120),
     params:
         settings=store_settings,
-        raw=raw_stamps,
+        raw=raw_state,
         code=job_code.preparation(PLAN.config.dataset),
     script:
         "../scripts/prepare.py"

@@ -3,22 +3,19 @@
 from functools import cache
 
 from fewshot import job_code
-from fewshot.provenance import pretrained_hash
+from fewshot.provenance import pretrained_hash, raw_hash
 from fewshot.tracking import public_uri
 
 
 @cache
-def stamps(path):
-    """Name, size in bytes and time of change, in whole seconds, of a file or of every file under a folder."""
-    paths = sorted(path.rglob("*")) if path.is_dir() else [path]
-    found = [(str(file.relative_to(path.parent)), file.stat()) for file in paths if file.is_file()]
-    return [(name, status.st_size, int(status.st_mtime)) for name, status in found]
+def hash_of_raw():
+    return raw_hash(PLAN.config.dataset, PLAN.store_dir)
 
 
-def raw_stamps(wildcards):
-    """What tells a replaced archive or a changed folder from the one before, without reading it; none for drawn images."""
-    paths = PLAN.config.dataset.paths
-    return run_config.content_hash([stamps(path) for path in paths]) if paths else None
+@in_one_line
+def raw_state(wildcards):
+    """What tells a replaced archive or a changed folder from the one before; none for drawn images."""
+    return hash_of_raw()
 
 
 def store_settings(wildcards):
