@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fewshot.config import ImplantingSettings
-from fewshot.errors import ConfigError
+from fewshot.errors import ConfigError, DataError
 from fewshot.features import batch_size
 from fewshot.methods.taskwise import TAPS, convolve
 from fewshot.models.backbones.resnet12 import ResNet12
@@ -63,13 +63,14 @@ def frozen_stream(network: Network, images: npt.NDArray[np.uint8]) -> FrozenStre
 
     Raises:
         ConfigError: the backbone has no residual blocks.
+        DataError: activations are not finite, or too large for half precision.
     """
     backbone = network.backbone
     if not isinstance(backbone, ResNet12):
         raise ConfigError("implants go beside the last block of resnet12; this network has another backbone")
     network.eval()  # or the base's batch normalisation would learn, and the frozen network would not be frozen
     out: list[Tensor] = []
-    side = 0
+    side, finite = 0, torch.ones((), dtype=torch.bool, device=network.mean.device)
     count = batch_size(network.mean.device, images.shape[1])
     for start in range(0, len(images), count):
         batch = torch.from_numpy(np.array(images[start : start + count])).to(network.mean.device)
@@ -85,6 +86,12 @@ def frozen_stream(network: Network, images: npt.NDArray[np.uint8]) -> FrozenStre
             ]
         for whole, part in zip(out, values, strict=True):
             whole[start : start + len(part)] = part
+            finite &= whole[start : start + len(part)].isfinite().all()
+    if not finite:
+        raise DataError(
+            "the network's activations in its last block are not finite in half precision, in which implants keep them; "
+            "train it again with a lower learning rate"
+        )
     first, second, third, features = out
     return FrozenStream((first, second, third), features, side)
 

@@ -1,5 +1,7 @@
 """Implants against a plain implementation with convolutions, one task at a time, and explicit leave-one-out loops."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 from benchmarks import plain
 from fewshot.config import ImplantingSettings, NetworkSettings
-from fewshot.errors import ConfigError
+from fewshot.errors import ConfigError, DataError
 from fewshot.methods import implanting
 from fewshot.methods.implanting import (
     Implants,
@@ -91,6 +93,16 @@ def test_the_stream_is_stored_in_half_precision_and_used_in_single(network, imag
         assert stored.dtype == torch.float16
         torch.testing.assert_close(stored.float(), exact, rtol=2**-11, atol=2**-24)
     assert all(values.dtype == torch.float32 for values in half.take(torch.arange(3)).inputs)
+
+
+def test_a_stream_that_half_precision_cannot_hold_is_refused_and_says_whose_it_is(network, images, monkeypatch):
+    large = copy.deepcopy(network)
+    with torch.no_grad():
+        large.backbone.last_block.convolutions[0][1].weight.mul_(1e6)
+    assert all(values.isfinite().all() for values in frozen_stream(large, images).inputs), "in single precision it fits"
+    monkeypatch.setattr(implanting, "STORED", torch.float16)
+    with pytest.raises(DataError, match="the network's activations in its last block are not finite in half precision"):
+        frozen_stream(large, images)
 
 
 def test_with_zero_width_the_network_is_the_base_network_bit_for_bit(network, images):
