@@ -16,7 +16,7 @@ import torch
 
 from benchmarks import stage1
 from benchmarks.measure import Growth, Options, Row
-from fewshot.device import select_device
+from fewshot import device
 
 BACKBONE, SIZE, BATCH = "c128f", 84, 200
 """Table 1 of paper 000: activations of a step take up to 0.36 GB each."""
@@ -47,11 +47,9 @@ def _child(form: str, options: Options) -> dict[str, float]:
 
 def _measure(form: str, threads: int, limit: float) -> dict[str, float]:
     """Of an image: seconds on the clock, of all threads, page faults; of the process: its height."""
-    if form == "kept":
-        select_device("cpu", threads)
-    else:  # the same, less its first line
-        torch.set_flush_denormal(True)
-        torch.set_num_threads(threads)
+    if form == "returned":
+        device._keep_memory = lambda: None
+    device.select_device("cpu", threads)
     stage1.BATCH["cpu"][SIZE] = BATCH
     made = stage1.trainer(BACKBONE, SIZE, torch.device("cpu"), "float32", False)
     taken: list[tuple[float, float, int]] = []

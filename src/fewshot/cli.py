@@ -128,8 +128,6 @@ def assemble(config: Config) -> None:
     """Per-task accuracies to summary.csv, tables, figures and the report, beside the published numbers."""
     with user_errors():
         plan = _plan(config)
-        # Snakemake has no notes on what these tables are made of: without its own mark it makes them anew.
-        (plan.results / "assembled").unlink(missing_ok=True)
         stages.assemble(plan)
         for drawing in drawings(plan):
             stages.DRAWINGS[drawing](plan)

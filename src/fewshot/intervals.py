@@ -7,20 +7,12 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-_T_975 = (
-    12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281, 2.2010, 2.1788, 2.1604, 2.1448,
-    2.1314, 2.1199, 2.1098, 2.1009, 2.0930, 2.0860, 2.0796, 2.0739, 2.0687, 2.0639, 2.0595, 2.0555, 2.0518, 2.0484,
-    2.0452, 2.0423,
-)  # fmt: skip
-"""Two-sided 95 % quantiles of Student's t for 1 to 30 degrees of freedom."""
-
 
 def t_quantile(freedom: int) -> float:
-    """Two-sided 95 % quantile of Student's t with `freedom` >= 1 degrees of freedom, to 1e-4."""
-    if freedom <= len(_T_975):
-        return _T_975[freedom - 1]
-    z = 1.959964
-    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+    """Two-sided 95 % quantile of Student's t with `freedom` >= 1 degrees of freedom."""
+    from scipy.special import stdtrit  # here: it takes a moment to load, and only what averages needs it
+
+    return float(stdtrit(freedom, 0.975))
 
 
 def interval(accuracies: Floats) -> tuple[float, float]:

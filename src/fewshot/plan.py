@@ -280,6 +280,11 @@ class Plan:
         return Path("results") / self.config.run
 
     @property
+    def assembled_path(self) -> Path:
+        """Snakemake's mark that the tables are its own."""
+        return self.results / "assembled"
+
+    @property
     def store_dir(self) -> Path:
         """Folder of the image store."""
         return self.resources / "images"

@@ -159,6 +159,8 @@ def assemble(plan: Plan) -> None:
     """Task results -> summary.csv, paired.csv, metrics.json, tables."""
     from fewshot.report import assembly
 
+    # Snakemake has notes only on tables of its own: it sets the mark after the job, and without it makes them anew.
+    plan.assembled_path.unlink(missing_ok=True)
     assembly.assemble(plan)
 
 

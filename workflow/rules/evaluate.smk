@@ -22,7 +22,6 @@ rule evaluate:
         mem_mb=growing(8000),
         runtime=growing(60),
     params:
-        settings=evaluation_settings,
         code=job_code.evaluation(),
     script:
         "../scripts/evaluate.py"

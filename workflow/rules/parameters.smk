@@ -40,14 +40,6 @@ def adaptation_settings(wildcards):
     return adaptation_job(wildcards).settings.identity()
 
 
-def evaluation_settings(wildcards):
-    """Rows as text, and the scale that dense queries may override."""
-    return {
-        "rows": [str(setting) for setting in evaluation_job(wildcards).settings],
-        "scale": PLAN.config.evaluation.scale,
-    }
-
-
 def vector_settings(wildcards):
     return PLAN.config.class_vectors.as_dict()
 

@@ -112,7 +112,7 @@ def test_several_seeds(made_run: Make) -> None:
     row = seeds.iloc[0]
     assert row["seeds"] == 3
     assert row["accuracy"] == pytest.approx(first["accuracy"].mean(), abs=1e-4)
-    assert row["ci95_seeds"] == pytest.approx(4.3027 * first["accuracy"].std(ddof=1) / np.sqrt(3), abs=1e-3)
+    assert row["ci95_seeds"] == pytest.approx(4.30265273 * first["accuracy"].std(ddof=1) / np.sqrt(3), abs=1e-3)
     assert row["ci95_tasks"] == pytest.approx(first["ci95"].mean(), abs=1e-4)
     assert set(pd.read_csv(plan.results / "paired.csv")["seed"]) == {0, 1, 2}
     assert "over 3 seeds" in (plan.results / "tables" / "methods.md").read_text()

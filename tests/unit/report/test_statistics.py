@@ -12,7 +12,7 @@ from fewshot.report.statistics import mean_interval, paired, seed_interval
 def test_interval_by_hand() -> None:
     mean, ci95 = mean_interval(np.array([40.0, 60.0, 80.0, 60.0]))
     assert mean == 60
-    assert ci95 == pytest.approx(3.1824 * math.sqrt(800 / 3) / 2)  # squares 400 + 0 + 400 + 0 over n - 1 = 3
+    assert ci95 == pytest.approx(3.18244631 * math.sqrt(800 / 3) / 2)  # squares 400 + 0 + 400 + 0 over n - 1 = 3
 
 
 def test_one_task_has_no_interval() -> None:
@@ -26,7 +26,7 @@ def test_paired_difference_is_a_loop_over_the_common_tasks() -> None:
     result = paired(first, second)
     assert result.tasks == 20
     assert result.difference == pytest.approx(statistics.mean(differences))
-    assert result.ci95 == pytest.approx(2.0930 * statistics.stdev(differences) / math.sqrt(20))
+    assert result.ci95 == pytest.approx(2.09302405 * statistics.stdev(differences) / math.sqrt(20))
     assert result.excludes_zero == (abs(statistics.mean(differences)) > result.ci95)
 
 
@@ -56,5 +56,5 @@ def test_rounding_is_no_difference() -> None:
 def test_interval_over_seeds() -> None:
     mean, ci95 = seed_interval([50.0, 52.0, 54.0])
     assert mean == 52
-    assert ci95 == pytest.approx(4.3027 * 2 / math.sqrt(3))
+    assert ci95 == pytest.approx(4.30265273 * 2 / math.sqrt(3))
     assert seed_interval([50.0]) == (50.0, None)
