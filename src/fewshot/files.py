@@ -12,6 +12,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 _LOCK = ".lock"
 _SEAL = "seal"
+LINGER = 5.0
+"""Seconds that the processes of a killed job are given to go, before its output counts as being worked on."""
 
 
 @contextlib.contextmanager
@@ -87,18 +90,23 @@ def replacing_folder(out: Path) -> Iterator[Path]:
 def only_one(out: Path) -> Iterator[None]:
     """Refuse to work on `out` while another process does: two pipelines in one folder, or one that outlived its pipeline.
 
-    The lock is the kernel's and goes with the process, however that ends.
+    The lock is the kernel's and goes with the process and its workers, however they end. A worker ends a moment after the
+    job that was killed, and still holds the lock until then: hence the wait.
 
     Raises:
-        DataError: another process is working on it.
+        DataError: another process is working on it, for longer than `LINGER`.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     path = _lock_path(out)
+    last = time.monotonic() + LINGER
     while True:
         with path.open("a+") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                if time.monotonic() < last:
+                    time.sleep(0.02)
+                    continue
                 raise DataError(
                     f"{out}: another process is working on it; wait until that has ended, or end it, and run again"
                 ) from None
@@ -132,13 +140,13 @@ def tidy(last: Path) -> None:
         DataError: another process is working on it.
     """
     out = last.parent
-    _clear_scratch(out)
     state = state_path(out)
     if state.exists() or _lock_path(out).exists():
         with only_one(out):  # which takes the lock's file away itself
             times = [path.stat().st_mtime_ns for path in (state, *state.glob("*")) if path.exists()]
             if times and max(times) <= last.stat().st_mtime_ns:
                 _remove(state)
+    _clear_scratch(out)
 
 
 def file_hash(path: Path) -> str:

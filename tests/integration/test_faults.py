@@ -3,6 +3,7 @@
 Each row of the table in docs/reliability.md is a test here, in test_faults_disks.py or in test_faults_pipeline.py.
 """
 
+import os
 import random
 import signal
 import time
@@ -96,7 +97,9 @@ def test_a_second_process_on_the_same_output_is_refused(world, starter, new_star
     lock = folder / world.plan.network_dir(world.plan.networks[0]).parent / ".seed0.lock"
     while first.running and not lock.exists():
         time.sleep(0.001)
+    os.kill(first.pid, signal.SIGSTOP)  # it takes longer than the second waits
     second = other.start(folder, *world.command("train"), log=tmp_path / "second.log").wait()
+    os.kill(first.pid, signal.SIGCONT)
     assert "another process is working on it; wait" in one_line(second)
     assert first.wait().status == 0
     world.finish("train", folder)

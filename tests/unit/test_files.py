@@ -137,7 +137,8 @@ with only_one(Path(sys.argv[1])):
 """
 
 
-def test_two_processes_do_not_work_on_one_output(tmp_path):
+def test_two_processes_do_not_work_on_one_output(tmp_path, monkeypatch):
+    monkeypatch.setattr("fewshot.files.LINGER", 0.1)
     other = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "out")], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert other.stdout.readline() == b"held\n"
     with pytest.raises(DataError, match=r"out: another process is working on it"), only_one(tmp_path / "out"):
@@ -146,6 +147,26 @@ def test_two_processes_do_not_work_on_one_output(tmp_path):
     other.communicate()
     with only_one(tmp_path / "out"), only_one(tmp_path / "another"):
         assert len(list(tmp_path.iterdir())) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+LEAVE_A_WORKER = """
+import os, sys, time
+from pathlib import Path
+from fewshot.files import only_one, scratch_folder
+with only_one(Path(sys.argv[1])), scratch_folder(Path(sys.argv[1])):
+    if os.fork():
+        os.kill(os.getpid(), 9)
+    time.sleep(0.5)
+    os._exit(0)
+"""
+
+
+def test_the_workers_of_a_killed_job_are_waited_for(tmp_path):
+    subprocess.run([sys.executable, "-c", LEAVE_A_WORKER, str(tmp_path / "out")], check=False)
+    assert len(list(tmp_path.iterdir())) == 2
+    with only_one(tmp_path / "out"), scratch_folder(tmp_path / "out"):
+        assert len(list(tmp_path.iterdir())) == 2  # ours, and none of the one before
     assert list(tmp_path.iterdir()) == []
 
 
@@ -175,7 +196,7 @@ def test_what_a_killed_job_left_beside_its_whole_output_is_removed(tmp_path, fol
     assert [path.name for path in tmp_path.iterdir()] == ["seed0"]
     assert (out / "model.json").exists()
     assert [record.getMessage() for record in caplog.records] == [
-        f"removed {tmp_path / name}, left by a job that was killed" for name in (".seed0.abc.partial", "seed0.state")
+        f"removed {tmp_path / name}, left by a job that was killed" for name in ("seed0.state", ".seed0.abc.partial")
     ]
     caplog.clear()
     tidy(out / "model.json")
@@ -196,7 +217,8 @@ def test_the_state_of_a_job_that_makes_its_output_again_is_kept(tmp_path, folder
     assert state.exists()
 
 
-def test_what_another_process_is_using_is_not_removed(tmp_path):
+def test_what_another_process_is_using_is_not_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr("fewshot.files.LINGER", 0.1)
     out = tmp_path / "seed0"
     state_path(out).write_text("x")
     out.mkdir()
