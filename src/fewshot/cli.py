@@ -89,7 +89,10 @@ def extract(config: Config, network: Network = None, seed: Seed = None, threads:
             if not plan.feature_parts(job):
                 logging.getLogger(__name__).info("%s: no test names it, so it needs no features", job.name)
             for part in plan.feature_parts(job):
-                if _missing(plan.features_dir(job, part) / "features.json", force):
+                record = plan.features_dir(job, part) / "features.json"
+                if not (force or record.exists() or stages.awaited(plan, job, part)):
+                    logging.getLogger(__name__).info("%s: all that is made of it is there; --force makes it", record.parent)
+                elif _missing(record, force):
                     stages.extract(plan, job, part, threads=threads)
 
 

@@ -284,6 +284,10 @@ class Plan:
         """Snakemake's mark that the tables are its own."""
         return self.results / "assembled"
 
+    def drawn_path(self, figure: str) -> Path:
+        """Snakemake's mark that a figure which it draws from networks, not from the tables, is its own."""
+        return self.results / "figures" / f"{figure}.drawn"
+
     @property
     def store_dir(self) -> Path:
         """Folder of the image store."""

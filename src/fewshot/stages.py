@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from fewshot.files import only_one
 from fewshot.plan import AdaptationJob, EpisodeJob, EvaluationJob, NetworkJob, Plan
+from fewshot.taken import adaptation_folder
 
 if TYPE_CHECKING:
     from fewshot.classification import Answer
@@ -141,6 +142,16 @@ def evaluated(plan: Plan, job: EvaluationJob) -> bool:
     return task_results.is_current(plan, job)
 
 
+def awaited(plan: Plan, job: NetworkJob, part: str) -> bool:
+    """Whether anything that is made of a network's features of `part` is not there yet."""
+    extensions = (made for made in plan.adaptations if made.network == job and made.settings.gives == "classifier")
+    return any(
+        part in plan.learnt_parts(made) and not (adaptation_folder(plan, made) / "adapt.json").exists() for made in extensions
+    ) or (
+        part == plan.config.evaluation.part and any(not evaluated(plan, one) for one in plan.evaluations if one.network == job)
+    )
+
+
 def pack(plan: Plan, out: Path) -> list[Path]:
     """What is complete of a run -> archives to carry to another machine."""
     from fewshot import transfer
@@ -189,6 +200,7 @@ def draw_class_vectors(plan: Plan) -> None:
     """A network and the images -> classes by activations and by parameters (the figure of paper 004's README)."""
     from fewshot.report import class_vectors
 
+    plan.drawn_path("class_vectors").unlink(missing_ok=True)  # as in `assemble`
     class_vectors.draw_class_vectors(plan)
 
 
@@ -196,6 +208,7 @@ def draw_activation_maps(plan: Plan) -> None:
     """Two networks and the images -> class activation maps (figure 3 of paper 000)."""
     from fewshot.report import activation_maps
 
+    plan.drawn_path("activation_maps").unlink(missing_ok=True)  # as in `assemble`
     activation_maps.draw_activation_maps(plan)
 
 

@@ -9,6 +9,7 @@ from fewshot import extension, predictions, stages
 from fewshot.config import parse
 from fewshot.errors import DataError
 from fewshot.plan import Plan
+from fewshot.report import low_shot_drawing
 from fewshot.report.assembly import assemble
 from fewshot.report.low_shot_figures import draw_low_shot_figures
 from fewshot.report.page import write_report
@@ -203,3 +204,37 @@ def test_predictions_of_other_tasks_or_damaged_ones_are_refused(run):
     np.save(folder / "predictions.npy", values[:1])
     with pytest.raises(DataError, match="damaged"):
         stages.evaluate(run, run.evaluations[1], threads=1)
+
+
+def test_two_settings_of_one_method_are_two_lines(tmp_path, monkeypatch, run_stages, pytestconfig):
+    monkeypatch.chdir(tmp_path)
+    slower = {"method": "imprinting", "finetuning": FINETUNING | {"optimizer": {"lr": 0.001}}}
+    test = {"networks": ["small", "wider"], "populations": ["all"], "shots": [2]}
+    stage1 = CONFIG["stage1"] | {
+        "networks": {
+            "small": {"backbone": {"name": "c128f", "widths": [4, 4, 8, 8]}},
+            "wider": {"backbone": {"name": "c128f", "widths": [4, 4, 8, 8]}, "embedding": 16},
+        }
+    }
+    tests = [test | {"adaptation": name} for name in ("tuned", "slower", "plain")]
+    changed = {
+        "stage1": stage1,
+        "stage2": CONFIG["stage2"] | {"slower": slower},
+        "evaluation": CONFIG["evaluation"] | {"tests": tests},
+    }
+    plan = run_stages(Plan(parse(CONFIG | changed)))
+    seen = {}
+    for name in ("finetuning_curves", "accuracy_by_exemplars", "accuracy_by_embedding"):
+        draw = getattr(low_shot_drawing, name)
+        monkeypatch.setattr(low_shot_drawing, name, lambda table, title, n=name, d=draw: seen.setdefault(n, d(table, title)))
+    draw_low_shot_figures(plan, pytestconfig.rootpath / "config" / "published.csv")
+    labels = {name: sorted(text.get_text() for text in figure.legends[0].get_texts()) for name, figure in seen.items()}
+    both = ["Imprinting + FT [small, slower]", "Imprinting + FT [small, tuned]"]
+    both += [label.replace("small", "wider") for label in both]
+    assert labels["finetuning_curves"] == both
+    assert labels["accuracy_by_exemplars"] == sorted([*both, "Imprinting [small]", "Imprinting [wider]"])
+    assert labels["accuracy_by_embedding"] == [
+        "imprinting, n = 2", "imprinting-ft [slower], n = 2", "imprinting-ft [tuned], n = 2"
+    ]  # fmt: skip
+    for figure in seen.values():
+        assert all(len(set(line.get_xdata())) == len(line.get_xdata()) for ax in figure.axes for line in ax.lines)

@@ -9,6 +9,7 @@ NETWORK = ("model.safetensors", "model.json", "metrics.jsonl")
 FEATURES = ("features.npy", "rows.npy", "features.json")
 ADAPTED = ("features.npy", "adapt.json", "metrics.jsonl")
 EXTENDED = ("predictions.npy", "adapt.json", "metrics.jsonl")
+FROM_NETWORKS = ("activation_maps", "class_vectors")
 TABLES = ("summary.csv", "paired.csv", "seeds.csv", "metrics.json", "tables", "assembled")
 
 
@@ -146,7 +147,8 @@ def tables(wildcards):
 
 def figures(wildcards):
     named = drawings.figures(PLAN)
-    return files(PLAN.results / "figures", [f"{name}.{ending}" for name in named for ending in named[name]])
+    marks = [str(PLAN.drawn_path(name)) for name in named if name in FROM_NETWORKS]
+    return [*files(PLAN.results / "figures", [f"{name}.{ending}" for name in named for ending in named[name]]), *marks]
 
 
 @in_one_line

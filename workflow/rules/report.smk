@@ -140,6 +140,7 @@ rule draw_activation_maps:
             labels={"figure": "class activation maps"},
         ),
         "results/{run}/figures/activation_maps.csv",
+        done=touch("results/{run}/figures/activation_maps.drawn"),
     log:
         "logs/draw_activation_maps/{run}.log",
     conda:
@@ -168,6 +169,7 @@ rule draw_class_vectors:
             labels={"figure": "classes by activations and by parameters"},
         ),
         "results/{run}/figures/class_vectors.csv",
+        done=touch("results/{run}/figures/class_vectors.drawn"),
     log:
         "logs/draw_class_vectors/{run}.log",
     conda:

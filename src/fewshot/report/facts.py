@@ -14,11 +14,11 @@ from fewshot.plan import Plan
 from fewshot.provenance import git_revision
 from fewshot.report.cells import pair_title
 from fewshot.report.results import NetworkRecord, Row
-from fewshot.report.times import duration, job_times
+from fewshot.report.times import JobTime, duration
 from fewshot.taken import adaptation_folder, evaluation_folder
 
 
-def facts(plan: Plan, store: Store, networks: Sequence[NetworkRecord]) -> list[tuple[str, str]]:
+def facts(plan: Plan, store: Store, networks: Sequence[NetworkRecord], times: Sequence[JobTime]) -> list[tuple[str, str]]:
     """What was run, on what: (term, words)."""
     config, evaluation = plan.config, plan.config.evaluation
     parts = store.classes.groupby("part")["name"].count()
@@ -26,7 +26,7 @@ def facts(plan: Plan, store: Store, networks: Sequence[NetworkRecord]) -> list[t
     images = f"{len(store.labels):,} of {store.image_size} px" + (f", {held_out:,} held out of training" if held_out else "")
     names = dict.fromkeys(network.name for network in networks)
     seeds = ", ".join(map(str, config.seeds))
-    seconds = sum(time.seconds or 0 for time in job_times(plan))
+    seconds = sum(time.seconds or 0 for time in times)
     part = _PARTS[evaluation.part]
     way = "all classes" if evaluation.way == "all" else f"{evaluation.way}-way"
     queries = _QUERIES.get(evaluation.queries, f"{evaluation.queries} queries a class")

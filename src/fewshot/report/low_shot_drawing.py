@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -59,9 +60,11 @@ def accuracy_by_embedding(table: pd.DataFrame, title: str) -> Figure:
     if table["embedding"].nunique() < 2:
         return _words("This run has embeddings of one width only.", title)
     shots = [shot for shot in (1, 5) if shot in set(table["shot"])] or sorted(table["shot"].unique())[:2]
-    widths = table.groupby("stage2")["embedding"].transform("nunique")  # one width alone shows nothing of the width
+    widths = table.groupby("adaptation")["embedding"].transform("nunique")  # one width alone shows nothing of the width
     part = table[table["shot"].isin(shots) & (widths > 1) & ~table["stage2"].isin(["random"])]
-    part = part.assign(method=part["stage2"] + ", n = " + part["shot"].astype(str), network="")
+    several = part.groupby("stage2")["adaptation"].transform("nunique") > 1
+    name = part["stage2"].where(~several, part["stage2"] + " [" + part["adaptation"] + "]")
+    part = part.assign(method=name + ", n = " + part["shot"].astype(str), network="")
     return _by(part, "embedding", "width of the embedding", title)
 
 
@@ -139,10 +142,12 @@ def _show(ax: Axes, store: Store, row: int, words: str, colour: str) -> None:
 
 
 def _lines(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Label and rows of each line: a method, and its network where there are several."""
-    several = len(set(table["network"])) > 1
-    groups = table.groupby(["network", "method"], sort=False)
-    return [(f"{method}, {network}" if several else str(method), part) for (network, method), part in groups]
+    """Label and rows of each line: a method as the tables have it, with its network where another's bears the same name."""
+    groups = [
+        (network, method, part) for (network, _, method), part in table.groupby(["network", "adaptation", "method"], sort=False)
+    ]
+    named = Counter(method for _, method, _ in groups)
+    return [(f"{method}, {network}" if named[method] > 1 else str(method), part) for network, method, part in groups]
 
 
 def _words(text: str, title: str) -> Figure:

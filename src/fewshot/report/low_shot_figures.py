@@ -16,7 +16,7 @@ from fewshot.files import read_record
 from fewshot.plan import AdaptationJob, Plan
 from fewshot.report import drawing, low_shot_drawing
 from fewshot.report.assembly import by_place, write_csv
-from fewshot.report.papers import method_name, stage2_name
+from fewshot.report.papers import stage2_name
 from fewshot.report.published import PUBLISHED, Published, load_published
 from fewshot.report.results import Row, make_rows, read_lines, read_settings, read_store
 from fewshot.report.statistics import seed_interval
@@ -38,7 +38,7 @@ def draw_low_shot_figures(plan: Plan, published: Any = PUBLISHED) -> None:
     folder, run = plan.results / "figures", plan.config.run
     accuracies = accuracy_table(rows)
     figures = {
-        "finetuning_curves": (curve_table(plan), low_shot_drawing.finetuning_curves, "Accuracy by epoch of fine-tuning"),
+        "finetuning_curves": (curve_table(plan, rows), low_shot_drawing.finetuning_curves, "Accuracy by epoch of fine-tuning"),
         "low_shot_accuracy": (accuracies, low_shot_drawing.accuracy_by_exemplars, "Accuracy by exemplars a class"),
         "embedding_size": (accuracies, low_shot_drawing.accuracy_by_embedding, "Accuracy by width of the embedding"),
     }
@@ -49,9 +49,10 @@ def draw_low_shot_figures(plan: Plan, published: Any = PUBLISHED) -> None:
     _draw_exemplars(plan)
 
 
-def curve_table(plan: Plan) -> pd.DataFrame:
+def curve_table(plan: Plan, rows: Sequence[Row]) -> pd.DataFrame:
     """Figures 3 and 4: one row a fine-tuned adaptation, shot, population and epoch; means over draws of the first seed."""
     columns = ["network", "adaptation", "method", "shot", "population", "epoch", "accuracy", "ci95"]
+    methods = {(row.record.network.name, row.record.adaptation): row.method for row in rows}
     parts = []
     for job in plan.adaptations:
         if job.settings.gives != "classifier" or job.network.seed != plan.config.seeds[0]:
@@ -60,7 +61,7 @@ def curve_table(plan: Plan) -> pd.DataFrame:
         for population in ("novel_in_all", "all", "novel"):
             if population in lines:
                 part = lines[["epoch", population, f"{population}_ci95"]].set_axis(["epoch", "accuracy", "ci95"], axis=1)
-                method = method_name(job.network.settings, job.settings)
+                method = methods[job.network.name, job.name]
                 part = part.assign(network=job.network.name, adaptation=job.name, method=method)
                 parts.append(part.assign(shot=job.episodes.shot, population=population))
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)

@@ -30,7 +30,7 @@ from fewshot.report.published import PUBLISHED, Published, load_published
 from fewshot.report.rendering import Accuracy, Cell, Column, Difference, Table, heading
 from fewshot.report.results import Row, make_rows, read_network, read_settings, read_store
 from fewshot.report.tables import accuracy_tables
-from fewshot.report.times import times_table
+from fewshot.report.times import job_times, times_table
 
 DRAWN = "glyphs"
 """The data set whose images may be passed on: a program draws them."""
@@ -61,13 +61,14 @@ def write_report(plan: Plan, published: Path = PUBLISHED) -> None:
     numbers = load_published(published)
     rows = make_rows(plan, read_settings(plan, record), record, Published(numbers))
     networks = [read_network(plan, job, record) for job in plan.networks]
+    times = list(job_times(plan))
     config = plan.config
     page = render(
         "report.html.j2",
         title=heading(config),
         run=config.run,
         notes=config.notes,
-        facts=facts(plan, store, networks),
+        facts=facts(plan, store, networks, times),
         terms=terms(rows),
         tables={table.name: table for table in accuracy_tables(plan, rows, numbers)},
         comparison=comparison_table(rows),
@@ -75,7 +76,7 @@ def write_report(plan: Plan, published: Path = PUBLISHED) -> None:
         settings=settings_table(_read(plan.results / "summary.csv")),
         networks=network_table(networks),
         deviations=deviation_table(rows, record),
-        times=times_table(plan),
+        times=times_table(times),
         graph=graph(plan),
         figures={figure.name: figure for figure in _figures(plan)},
         origin=origin(plan, networks, store),

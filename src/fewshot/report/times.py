@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,9 +34,8 @@ class JobTime:
     device: str
 
 
-def times_table(plan: Plan) -> Table:
+def times_table(found: Sequence[JobTime]) -> Table:
     """A row a job, in the order of the pipeline, and their sum."""
-    found = list(job_times(plan))
     rows: list[list[Cell]] = [
         [time.job, time.what, _digits(time.seconds, 1), _digits(time.memory, 0), _digits(time.threads, 0), time.device]
         for time in found

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from fewshot import stages
 from fewshot.checkpoint import load_network
 from fewshot.config import ActivationMappingSettings, parse
 from fewshot.data.store import open_store
@@ -212,6 +213,18 @@ def test_the_report_tells_the_time_of_every_extraction(run):
     told = [time.what for time in job_times(plan) if time.job == "extract"]
     assert len(told) == counts(plan)["extract"] == 2 * len(plan.networks)
     assert sum("images trained on" in what for what in told) == len(plan.networks)
+
+
+def test_images_trained_on_are_awaited_until_every_adaptation_that_learns_from_them_is_there(run, tmp_path):
+    plan, _ = run
+    network = plan.networks[0]
+    assert not stages.awaited(plan, network, "trained")
+    adapted = next(job for job in plan.adaptations if job.network == network)
+    record = plan.adapted_dir(adapted) / "adapt.json"
+    record.rename(tmp_path / "away")
+    assert stages.awaited(plan, network, "trained")
+    assert [stages.awaited(plan, other, "trained") for other in plan.networks[1:]] == [False] * (len(plan.networks) - 1)
+    (tmp_path / "away").rename(record)
 
 
 def test_a_network_of_all_training_classes_maps_all_of_them(run):

@@ -22,7 +22,7 @@ def test_a_training_counts_its_own_seconds_and_other_jobs_have_snakemakes(made_r
     assert (times[1].seconds, times[1].memory) == (61.7, 640.25)
     assert times[1].device == "CPU (made up, 2 cores)"
     assert times[2].seconds is None
-    table = times_table(plan)
+    table = times_table(list(job_times(plan)))
     assert "5 jobs with a known time: 3 min 30 s of work" in table.caption
     assert "7 jobs left no time" in table.caption
     assert table.rows[0][2:5] == ["12.5", "640", ""]
@@ -39,7 +39,7 @@ def test_a_damaged_file_is_one_line(made_run) -> None:
     plan = made_run()
     benchmark(plan, "prepare", plan.store, text="s\tmax_rss\n")
     with pytest.raises(DataError, match=r"\.tsv: not a benchmark file of Snakemake"):
-        times_table(plan)
+        times_table(list(job_times(plan)))
 
 
 @pytest.mark.parametrize(
