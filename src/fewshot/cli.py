@@ -89,10 +89,17 @@ def extract(config: Config, network: Network = None, seed: Seed = None, threads:
             if not plan.feature_parts(job):
                 logging.getLogger(__name__).info("%s: no test names it, so it needs no features", job.name)
             for part in plan.feature_parts(job):
-                record = plan.features_dir(job, part) / "features.json"
-                if not (force or record.exists() or stages.awaited(plan, job, part)):
-                    logging.getLogger(__name__).info("%s: all that is made of it is there; --force makes it", record.parent)
-                elif _missing(record, force):
+                if _missing(plan.features_dir(job, part) / "features.json", force):
+                    stages.extract(plan, job, part, threads=threads)
+
+
+def _extract_awaited(config: Path, threads: int | None) -> None:
+    """As `extract`, less the features that only adaptations take which are there already."""
+    with user_errors():
+        plan = _plan(config)
+        for job in plan.networks:
+            for part in plan.feature_parts(job):
+                if stages.awaited(plan, job, part) and _missing(plan.features_dir(job, part) / "features.json", force=False):
                     stages.extract(plan, job, part, threads=threads)
 
 
@@ -175,7 +182,9 @@ def run(config: Config, threads: Threads = None) -> None:
     """Everything in order, prepare, episodes, train, extract, adapt, evaluate, assemble; what is there already is kept."""
     prepare(config, threads)
     episodes(config)
-    for arrow in (train, extract, adapt, evaluate):
+    train(config, threads=threads)
+    _extract_awaited(config, threads)
+    for arrow in (adapt, evaluate):
         arrow(config, threads=threads)
     assemble(config)
 

@@ -143,13 +143,9 @@ def evaluated(plan: Plan, job: EvaluationJob) -> bool:
 
 
 def awaited(plan: Plan, job: NetworkJob, part: str) -> bool:
-    """Whether anything that is made of a network's features of `part` is not there yet."""
-    extensions = (made for made in plan.adaptations if made.network == job and made.settings.gives == "classifier")
-    return any(
-        part in plan.learnt_parts(made) and not (adaptation_folder(plan, made) / "adapt.json").exists() for made in extensions
-    ) or (
-        part == plan.config.evaluation.part and any(not evaluated(plan, one) for one in plan.evaluations if one.network == job)
-    )
+    """Whether a network's features of `part` are wanted: of images trained on, until all that learns from them is there."""
+    learners = (made for made in plan.adaptations if made.network == job and part in plan.learnt_parts(made))
+    return part != "trained" or any(not (adaptation_folder(plan, made) / "adapt.json").exists() for made in learners)
 
 
 def pack(plan: Plan, out: Path) -> list[Path]:

@@ -62,22 +62,6 @@ def test_the_whole_run_without_snakemake(here, tiny_plan: Plan):
     assert after == before, "a second call keeps what is there, and removes what a kill left"
 
 
-def test_features_of_which_all_is_made_are_not_computed_again(here, tiny_plan: Plan):
-    assert runner.invoke(app, ["run", "tiny.yaml", "--threads", "1"], catch_exceptions=False).exit_code == 0
-    folders = [tiny_plan.features_dir(job) for job in tiny_plan.networks if tiny_plan.feature_parts(job)]
-    for folder in folders:
-        shutil.rmtree(folder)
-    assert runner.invoke(app, ["run", "tiny.yaml", "--threads", "1"], catch_exceptions=False).exit_code == 0
-    assert not any(folder.exists() for folder in folders)
-    job = tiny_plan.evaluations[0]
-    shutil.rmtree(tiny_plan.evaluation_dir(job))
-    assert runner.invoke(app, ["run", "tiny.yaml", "--threads", "1"], catch_exceptions=False).exit_code == 0
-    assert [folder for folder in folders if folder.exists()] == [tiny_plan.features_dir(job.network)]
-    assert tiny_plan.evaluation_dir(job).exists()
-    assert runner.invoke(app, ["extract", "tiny.yaml", "--force"], catch_exceptions=False).exit_code == 0
-    assert all(folder.exists() for folder in folders)
-
-
 def test_a_changed_setting_is_never_answered_with_old_results(here, tiny_plan: Plan):
     assert runner.invoke(app, ["run", "tiny.yaml", "--threads", "1"], catch_exceptions=False).exit_code == 0
     before = pd.read_csv(tiny_plan.results / "summary.csv")

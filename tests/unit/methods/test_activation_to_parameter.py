@@ -1,15 +1,19 @@
 """The mapping against its definition by hand, its training against a loop, and tasks from a trained network to accuracies."""
 
 import copy
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import yaml
 from torch.nn import functional as F
+from typer.testing import CliRunner
 
-from fewshot import stages
 from fewshot.checkpoint import load_network
+from fewshot.cli import app
 from fewshot.config import ActivationMappingSettings, parse
 from fewshot.data.store import open_store
 from fewshot.episodes import load as load_episodes
@@ -215,16 +219,23 @@ def test_the_report_tells_the_time_of_every_extraction(run):
     assert sum("images trained on" in what for what in told) == len(plan.networks)
 
 
-def test_images_trained_on_are_awaited_until_every_adaptation_that_learns_from_them_is_there(run, tmp_path):
+def test_images_trained_on_are_not_looked_at_again_once_all_that_learns_from_them_is_there(run, tmp_path, pytestconfig):
     plan, _ = run
-    network = plan.networks[0]
-    assert not stages.awaited(plan, network, "trained")
-    adapted = next(job for job in plan.adaptations if job.network == network)
-    record = plan.adapted_dir(adapted) / "adapt.json"
-    record.rename(tmp_path / "away")
-    assert stages.awaited(plan, network, "trained")
-    assert [stages.awaited(plan, other, "trained") for other in plan.networks[1:]] == [False] * (len(plan.networks) - 1)
-    (tmp_path / "away").rename(record)
+    network = next(job.network for job in plan.adaptations)
+    learnt = plan.features_dir(network, "trained")
+    record = plan.adapted_dir(next(job for job in plan.adaptations if job.network == network)) / "adapt.json"
+    Path("config").mkdir()
+    shutil.copy(pytestconfig.rootpath / "config" / "published.csv", "config")
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump(plan.config.as_dict()))
+    shutil.rmtree(learnt)
+    runner = CliRunner()
+    assert runner.invoke(app, ["run", str(file), "--threads", "1"], catch_exceptions=False).exit_code == 0
+    assert not learnt.exists()
+    record.unlink()
+    assert runner.invoke(app, ["run", str(file), "--threads", "1"], catch_exceptions=False).exit_code == 0
+    assert learnt.exists()
+    assert record.exists()
 
 
 def test_a_network_of_all_training_classes_maps_all_of_them(run):
