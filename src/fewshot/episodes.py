@@ -129,8 +129,10 @@ def require(store: Store, job: EpisodeJob) -> None:
     """
     if job.way == "all" or job.queries == "all":
         require_images(store, job.part, 2, 2)
+    elif job.queries == "remaining":
+        require_images(store, job.part, job.shot + 1, job.way, keys=("shots",))
     else:
-        require_images(store, job.part, job.shot + (1 if job.queries == "remaining" else job.queries), job.way)
+        require_images(store, job.part, job.shot + job.queries, job.way)
 
 
 def draw(store: Store, job: EpisodeJob) -> Episodes:

@@ -38,7 +38,7 @@ def draw_episodes(plan: Plan, job: EpisodeJob) -> None:
 
 def train(plan: Plan, job: NetworkJob, *, threads: int | None = None) -> None:
     """Image store -> trained network (stage 1)."""
-    from fewshot import episodes, training
+    from fewshot import requirements, training
     from fewshot.checkpoint import load_network
     from fewshot.data.store import open_store
     from fewshot.device import select_device
@@ -46,8 +46,7 @@ def train(plan: Plan, job: NetworkJob, *, threads: int | None = None) -> None:
 
     device = select_device(plan.config.device, threads, tensor_float_32=True)
     store = open_store(plan.store_dir)
-    for shot in plan.config.evaluation.shots:  # said now, not after hours of training
-        episodes.require(store, plan.episodes(shot))
+    requirements.require(store, plan)  # said now, not after hours of training
     teacher = None
     if job.teacher is not None:
         network, info = load_network(plan.network_dir(job.teacher), device, store.data_hash)
@@ -113,13 +112,14 @@ def extend(plan: Plan, job: AdaptationJob, *, threads: int | None = None) -> Non
 
 def evaluate(plan: Plan, job: EvaluationJob, *, threads: int | None = None) -> None:
     """Features and tasks -> accuracy of every task, one parquet file a setting, and settings.json."""
-    from fewshot import features, task_results
+    from fewshot import features, requirements, task_results
     from fewshot.checkpoint import load_network
     from fewshot.data.store import open_store
     from fewshot.device import select_device
 
     device = select_device(plan.config.device, threads)
     store = open_store(plan.store_dir, images=False)
+    requirements.require(store, plan)  # its networks may have been trained for another run
     network, info = load_network(plan.network_dir(job.network), device, store.data_hash)
     table = features.load(plan.features_dir(job.network), info["sha256"])
     with only_one(plan.evaluation_dir(job)):

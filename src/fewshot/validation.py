@@ -15,11 +15,21 @@ from fewshot.models.heads import PoolingKind
 from fewshot.models.network import Network
 
 
+def require_validation(store: Store, settings: ValidationSettings) -> None:
+    """Check that the validation classes give the tasks of a network's validation.
+
+    Raises:
+        DataError: fewer classes than `way`, or a class with fewer images than `shot + queries`.
+    """
+    where = "stage1.training.validation"
+    require_images(store, "val", settings.shot + settings.queries, settings.way, where, ("shot", "queries"))
+
+
 class Validation:
     """Few-shot accuracy on the validation classes: the same tasks every time."""
 
     def __init__(self, store: Store, settings: ValidationSettings, seed: int) -> None:
-        require_images(store, "val", settings.shot + settings.queries, settings.way, "stage1.training.validation")
+        require_validation(store, settings)
         rows = store.rows("val")
         labels = store.labels[rows]
         per_class = [rows[labels == label][: settings.images_per_class] for label in np.unique(labels)]

@@ -11,12 +11,12 @@ import pytest
 import torch
 import yaml
 
-from fewshot import episodes
+from fewshot import requirements
 from fewshot.config import CubSettings, DatasetSettings, FolderSettings, GlyphsSettings, OmniglotSettings, load
 from fewshot.data.held_out import divided, held_out_rows
 from fewshot.data.sources import glyphs
 from fewshot.data.splits import Split, drawn, published_split
-from fewshot.data.store import Store, require_images
+from fewshot.data.store import Store
 from fewshot.errors import DataError
 from fewshot.plan import Plan
 from fewshot.sampling import build_sampling
@@ -70,14 +70,9 @@ def check(plan: Plan, store: Store) -> None:
         DataError: there are too few classes, or too few images of a class.
     """
     config = plan.config
-    for shot in config.evaluation.shots:
-        episodes.require(store, plan.episodes(shot))
+    requirements.require(store, plan)
     if config.evaluation.way == "all":
         assert all(len(test) for _, test in divided(store, config.evaluation.part))
-    if any(set(test.populations) - {"novel"} for test in config.evaluation.tests):
-        assert len(store.rows("held_out"))
-    if config.activation_maps is not None:
-        require_images(store, config.evaluation.part, config.activation_maps.shot + 1)
     for job in plan.networks:
         training = job.settings.training
         rows, names = training_images(store, training)

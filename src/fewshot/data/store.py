@@ -271,8 +271,15 @@ def _write_csv(file: Path, header: Sequence[str], rows: Iterable[Sequence[object
         writer.writerows(rows)
 
 
-def require_images(store: Store, part: Rows, minimum: int, way: int = 1, where: str = "evaluation") -> None:
-    """Check that a part has `way` classes and every class at least `minimum` images (shots + queries).
+def require_images(
+    store: Store,
+    part: Rows,
+    minimum: int,
+    way: int = 1,
+    where: str = "evaluation",
+    keys: Sequence[str] = ("shots", "queries"),
+) -> None:
+    """Check that a part has `way` classes and every class at least `minimum` images.
 
     Args:
         store: of the images.
@@ -280,9 +287,10 @@ def require_images(store: Store, part: Rows, minimum: int, way: int = 1, where: 
         minimum: images a class.
         way: classes a task.
         where: the settings that ask for them, as the error names them.
+        keys: of these settings, those whose sum `minimum` is; of a single one, that and 1.
 
     Raises:
-        DataError: the part has no classes, or a class has too few images.
+        DataError: the part has fewer classes, or a class has too few images.
     """
     names = store.classes["name"].to_numpy()
     wanted = "base" if part == "held_out" else part
@@ -299,9 +307,9 @@ def require_images(store: Store, part: Rows, minimum: int, way: int = 1, where: 
         cure = (
             "raise dataset.held_out or lower evaluation.queries"
             if part == "held_out"
-            else f"lower the shots or queries of {where}, or add images"
+            else f"lower {' or '.join(f'{where}.{key}' for key in keys)}, or add images"
         )
         raise DataError(
             f"{store.path}: class {names[least]!r} ({part}) has only {counts[least]} {kind}; "
-            f"{where} needs shots + queries = {minimum}: {cure}"
+            f"{where} needs {' + '.join(keys if len(keys) > 1 else (*keys, '1'))} = {minimum}: {cure}"
         )

@@ -102,7 +102,7 @@ def draw_activation_maps(plan: Plan) -> None:
     part: Rows = plan.config.evaluation.part
     device = select_device(plan.config.device)
     store = open_store(plan.store_dir)
-    require_images(store, part, settings.shot + 1, where="activation_maps")
+    require_images(store, part, settings.shot + 1, where="activation_maps", keys=("shot",))
     subjects = [_subject(plan, store, name, device) for name in settings.networks]
     examples = find_examples(store, subjects, settings.shot, settings.images_per_case, part)
     cases = {case: words.format(*settings.networks) for case, words in CASES.items()}

@@ -218,8 +218,14 @@ def test_require_images(tmp_path):
     require_images(store, "test", 2)
     require_images(store, "base", 3)
     require_images(store, "held_out", 1)
-    with pytest.raises(DataError, match=r"class 'd' \(test\) has only 2 images; .* = 3: lower the shots"):
+    with pytest.raises(
+        DataError, match=r"class 'd' \(test\) has only 2 images; evaluation needs shots \+ queries = 3: lower ev"
+    ):
         require_images(store, "test", 3)
+    with pytest.raises(DataError, match=r"needs shot \+ 1 = 3: lower activation_maps\.shot, or add images$"):
+        require_images(store, "test", 3, where="activation_maps", keys=("shot",))
+    with pytest.raises(DataError, match=r"needs shot \+ queries = 3: lower v\.shot or v\.queries, or add images$"):
+        require_images(store, "test", 3, where="v", keys=("shot", "queries"))
     with pytest.raises(DataError, match=r"class 'a' \(held_out\) has only 1 held-out images"):
         require_images(store, "held_out", 2)
 
