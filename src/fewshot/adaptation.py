@@ -27,7 +27,8 @@ from fewshot.config import ImplantingSettings
 from fewshot.data.store import Store
 from fewshot.episodes import Episodes
 from fewshot.errors import DataError
-from fewshot.files import atomic, load_array, read_record, state_path, write_record
+from fewshot.files import atomic, load_array, read_record, write_record
+from fewshot.locks import state_path
 from fewshot.methods import implanting
 from fewshot.models.network import Network
 from fewshot.plan import AdaptationJob

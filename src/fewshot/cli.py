@@ -20,8 +20,8 @@ import yaml
 from fewshot import __version__, stages
 from fewshot.config import load, schema
 from fewshot.drawings import drawings
-from fewshot.files import tidy
 from fewshot.job import user_errors
+from fewshot.locks import tidy
 from fewshot.plan import Plan
 from fewshot.taken import adaptation_folder, evaluation_folder
 

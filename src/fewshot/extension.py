@@ -28,8 +28,9 @@ from fewshot.data.store import Store
 from fewshot.episodes import Episodes
 from fewshot.errors import DataError
 from fewshot.features import Features
-from fewshot.files import atomic, read_sealed, save_array, state_path, write_record, write_sealed
+from fewshot.files import atomic, read_sealed, save_array, write_record, write_sealed
 from fewshot.intervals import interval
+from fewshot.locks import state_path
 from fewshot.methods.base import Curve, Extend, Ground, Task
 from fewshot.models.network import Network
 from fewshot.plan import AdaptationJob

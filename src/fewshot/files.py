@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import glob
 import hashlib
 import json
-import logging
 import os
-import shutil
-import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -23,130 +17,7 @@ from fewshot.errors import DataError
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-logger = logging.getLogger(__name__)
-
-_LOCK = ".lock"
 _SEAL = "seal"
-LINGER = 5.0
-"""Seconds that the processes of a killed job are given to go, before its output counts as being worked on."""
-
-
-@contextlib.contextmanager
-def scratch_folder(out: Path) -> Iterator[Path]:
-    """A temporary folder beside `out`, on the same disk; gone afterwards, whatever happens.
-
-    What a killed process left there is removed by the next one: a lock tells it from a folder that is still in use.
-    """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    _clear_scratch(out)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
-    try:
-        with (folder / _LOCK).open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH)
-            yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _clear_scratch(out: Path) -> None:
-    for left in out.parent.glob(f".{glob.escape(out.name)}.*.partial"):
-        with contextlib.suppress(OSError), (left / _LOCK).open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _remove(left)
-
-
-def _remove(left: Path) -> None:
-    """Take away what a job that was killed has left, and say so."""
-    if left.is_dir():
-        shutil.rmtree(left)
-    else:
-        left.unlink(missing_ok=True)
-    logger.info("removed %s, left by a job that was killed", left)
-
-
-@contextlib.contextmanager
-def replacing_folder(out: Path) -> Iterator[Path]:
-    """A folder to fill, put in the place of `out` when the block ends without an error.
-
-    A folder that stood there before is replaced then, and kept when the block fails.
-    """
-    with scratch_folder(out) as scratch:
-        folder = scratch / "new"
-        folder.mkdir()
-        yield folder
-        old = scratch / "old"
-        stood = out.exists()
-        if stood:
-            out.replace(old)
-        try:
-            folder.replace(out)
-        except BaseException:
-            if stood:
-                old.replace(out)
-            raise
-
-
-@contextlib.contextmanager
-def only_one(out: Path) -> Iterator[None]:
-    """Refuse to work on `out` while another process does: two pipelines in one folder, or one that outlived its pipeline.
-
-    The lock is the kernel's and goes with the process and its workers, however they end. A worker ends a moment after the
-    job that was killed, and still holds the lock until then: hence the wait.
-
-    Raises:
-        DataError: another process is working on it, for longer than `LINGER`.
-    """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    path = _lock_path(out)
-    last = time.monotonic() + LINGER
-    while True:
-        with path.open("a+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() < last:
-                    time.sleep(0.02)
-                    continue
-                raise DataError(
-                    f"{out}: another process is working on it; wait until that has ended, or end it, and run again"
-                ) from None
-            except OSError as error:
-                if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):  # a file system without locks
-                    raise
-            if not path.exists() or not os.path.samestat(path.stat(), os.fstat(lock.fileno())):
-                continue  # the one before has just taken its file away
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
-            return
-
-
-def _lock_path(out: Path) -> Path:
-    return out.with_name(f".{out.name}{_LOCK}")
-
-
-def state_path(out: Path) -> Path:
-    """Where a job that makes the folder `out` keeps what it needs to go on: beside it, for outputs are wiped before a retry."""
-    return out.with_name(f"{out.name}.state")
-
-
-def tidy(last: Path) -> None:
-    """Remove what a job that was killed after its last output, `last`, left beside that folder: its state, lock and scratch.
-
-    A newer state is of a job that makes the output again, and is kept.
-
-    Raises:
-        DataError: another process is working on it.
-    """
-    out = last.parent
-    state = state_path(out)
-    if state.exists() or _lock_path(out).exists():
-        with only_one(out):  # which takes the lock's file away itself
-            times = [path.stat().st_mtime_ns for path in (state, *state.glob("*")) if path.exists()]
-            if times and max(times) <= last.stat().st_mtime_ns:
-                _remove(state)
-    _clear_scratch(out)
 
 
 def file_hash(path: Path) -> str:
@@ -165,7 +36,7 @@ def atomic(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):  # by a process that was killed
         if not _alive(left.name.split(".")[-2]):
-            _remove(left)
+            left.unlink(missing_ok=True)
     try:
         yield temporary
         with temporary.open("rb") as file:  # the bytes are on the disk before the name is

@@ -15,7 +15,7 @@ from fewshot.data.pictures import decode_image
 from fewshot.data.sources.folder import beside, class_images, class_names, first_of
 from fewshot.errors import ConfigError, DataError
 from fewshot.features import batch_size
-from fewshot.files import replacing_folder
+from fewshot.locks import replacing_folder
 from fewshot.methods.imprinting import extended, imprint
 from fewshot.models.heads import CosineClassifier, pool
 from fewshot.models.network import Network

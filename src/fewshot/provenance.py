@@ -28,9 +28,10 @@ PACKAGE = "fewshot"
 ROOT = Path(__file__).parent
 
 REACH_JOBS_AS_SETTINGS = frozenset(
-    f"{PACKAGE}.{name}" for name in ("config", "errors", "job", "job_code", "plan", "provenance", "stages")
+    f"{PACKAGE}.{name}" for name in ("config", "errors", "job", "job_code", "locks", "plan", "provenance", "stages")
 )
-"""Left out of `source_hash`: what these decide reaches a job as its settings and paths, which count by themselves."""
+"""Left out of `source_hash`: what these decide reaches a job as its settings and paths, which count by themselves, or is only
+when it may run."""
 
 
 def git_revision(folder: Path = ROOT) -> str:

@@ -7,24 +7,37 @@ the functions: PyTorch and seaborn take seconds to load, and a job loads only wh
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fewshot.files import only_one
+from fewshot.locks import only_one
 from fewshot.plan import AdaptationJob, EpisodeJob, EvaluationJob, NetworkJob, Plan
 from fewshot.taken import adaptation_folder
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from fewshot.classification import Answer
     from fewshot.data.store import Rows
 
 
+def _made_meanwhile(last: Path, waited: float | None) -> bool:
+    """Whether the process that was `waited` for (see `only_one`) has made the output whole; `last` is written last."""
+    made = waited is not None and last.exists() and last.stat().st_mtime > waited
+    if made:
+        logger.info("%s was made by another process meanwhile", last)
+    return made
+
+
 def prepare(plan: Plan, *, workers: int | None = None) -> None:
     """Archive -> image store."""
     from fewshot.data.prepare import prepare as prepare_store
 
-    with only_one(plan.store_dir):
+    with only_one(plan.store_dir) as waited:
+        if _made_meanwhile(plan.store_dir / "meta.json", waited):
+            return
         prepare_store(plan.config.dataset, plan.store_dir, workers=workers)
 
 
@@ -51,8 +64,11 @@ def train(plan: Plan, job: NetworkJob, *, threads: int | None = None) -> None:
     if job.teacher is not None:
         network, info = load_network(plan.network_dir(job.teacher), device, store.data_hash)
         teacher = network, info["sha256"]
-    with only_one(plan.network_dir(job)), until_terminated() as asked_to_end:
-        training.train(store, job, plan.network_dir(job), device, lambda iteration: asked_to_end(), teacher)
+    folder = plan.network_dir(job)
+    with only_one(folder) as waited, until_terminated() as asked_to_end:
+        if _made_meanwhile(folder / "model.json", waited):
+            return
+        training.train(store, job, folder, device, lambda iteration: asked_to_end(), teacher)
 
 
 def extract(plan: Plan, job: NetworkJob, part: str, *, threads: int | None = None) -> None:
@@ -89,8 +105,10 @@ def adapt(plan: Plan, job: AdaptationJob, *, threads: int | None = None) -> None
     store = open_store(plan.store_dir)
     network, info = load_network(plan.network_dir(job.network), device, store.data_hash)
     tasks = episodes.load(plan.episodes_path(job.episodes), store)
-    with only_one(plan.adapted_dir(job)):
-        adaptation.adapt(network, info["sha256"], store, tasks, job, plan.adapted_dir(job))
+    folder = plan.adapted_dir(job)
+    with only_one(folder) as waited:
+        if not _made_meanwhile(folder / "adapt.json", waited):
+            adaptation.adapt(network, info["sha256"], store, tasks, job, folder)
 
 
 def extend(plan: Plan, job: AdaptationJob, *, threads: int | None = None) -> None:
@@ -106,8 +124,10 @@ def extend(plan: Plan, job: AdaptationJob, *, threads: int | None = None) -> Non
     parts = plan.learnt_parts(job)
     table, *learnt = (features.load(plan.features_dir(job.network, part), info["sha256"]) for part in parts)
     tasks = episodes.load(plan.episodes_path(job.episodes), store)
-    with only_one(plan.adapted_dir(job)):
-        extension.extend(network, info["sha256"], store, table, tasks, job, plan.adapted_dir(job), *learnt)
+    folder = plan.adapted_dir(job)
+    with only_one(folder) as waited:
+        if not _made_meanwhile(folder / "adapt.json", waited):
+            extension.extend(network, info["sha256"], store, table, tasks, job, folder, *learnt)
 
 
 def evaluate(plan: Plan, job: EvaluationJob, *, threads: int | None = None) -> None:

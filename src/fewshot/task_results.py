@@ -23,8 +23,9 @@ from fewshot.episodes import load as load_episodes
 from fewshot.errors import DataError
 from fewshot.evaluation import Accuracies, Evaluator, class_weights
 from fewshot.features import Features
-from fewshot.files import file_hash, read_record, replacing_folder, write_record
+from fewshot.files import file_hash, read_record, write_record
 from fewshot.intervals import interval
+from fewshot.locks import replacing_folder
 from fewshot.models.network import Network
 from fewshot.plan import AdaptationJob, EvaluatedSetting, EvaluationJob, Plan
 from fewshot.taken import adaptation_folder, evaluation_folder

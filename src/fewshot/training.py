@@ -29,7 +29,8 @@ from fewshot.data.augment import augment
 from fewshot.data.store import Store
 from fewshot.device import to_device
 from fewshot.errors import FewshotError
-from fewshot.files import atomic, state_path
+from fewshot.files import atomic
+from fewshot.locks import state_path
 from fewshot.models.backbones import parameter_count
 from fewshot.models.network import Network
 from fewshot.objectives import Objective, build_objective

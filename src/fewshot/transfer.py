@@ -21,7 +21,8 @@ from typing import Any
 from fewshot.config import parse
 from fewshot.data.archives import MEBIBYTE, Archive, Known, Member, members
 from fewshot.errors import ConfigError, DataError
-from fewshot.files import atomic, read_json, read_record, scratch_folder
+from fewshot.files import atomic, read_json, read_record
+from fewshot.locks import scratch_folder
 from fewshot.plan import AdaptationJob, NetworkJob, Plan
 from fewshot.taken import adaptation_folder, beside, evaluation_folder
 

@@ -105,6 +105,22 @@ def test_a_second_process_on_the_same_output_is_refused(world, starter, new_star
     world.finish("train", folder)
 
 
+def test_a_second_process_does_not_make_again_what_it_waited_for(world, starter, new_starter, tmp_path):
+    other = new_starter("fewshot.training")
+    folder = world.fresh("train", tmp_path / "run")
+    network = world.plan.network_dir(world.plan.networks[0])
+    first = starter.start(folder, *world.command("train"))
+    while first.running and not (folder / network.parent / ".seed0.lock").exists():
+        time.sleep(0.001)
+    os.kill(first.pid, signal.SIGSTOP)
+    second = other.start(folder, *world.command("train"), log=tmp_path / "second.log")
+    time.sleep(2)  # it waits by now
+    os.kill(first.pid, signal.SIGCONT)
+    assert (first.wait().status, second.wait().status) == (0, 0)
+    assert "model.json was made by another process meanwhile" in second.said
+    world.finish("train", folder)
+
+
 def test_a_loss_that_is_not_finite_stops_with_the_iteration_and_the_last_good_state(world, tmp_path):
     folder = world.fresh("train", tmp_path / "run")
     data = yaml.safe_load((folder / "run.yaml").read_text())

@@ -10,7 +10,7 @@ import yaml
 from typer.testing import CliRunner
 
 from fewshot.cli import app
-from fewshot.files import state_path
+from fewshot.locks import state_path
 from fewshot.plan import Plan
 
 runner = CliRunner()

@@ -18,7 +18,7 @@ from fewshot.data.held_out import held_out_rows
 from fewshot.data.sources import Item, Source, open_source
 from fewshot.data.store import CHUNK_BYTES, Images, write_store
 from fewshot.errors import DataError
-from fewshot.files import scratch_folder
+from fewshot.locks import scratch_folder
 
 
 def prepare(settings: DatasetSettings, out: Path, *, workers: int | None = None, progress: bool = True) -> None:

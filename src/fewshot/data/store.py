@@ -27,7 +27,8 @@ import pandas as pd
 
 from fewshot import __version__
 from fewshot.errors import DataError
-from fewshot.files import load_array, read_record, replacing_folder, write_record
+from fewshot.files import load_array, read_record, write_record
+from fewshot.locks import replacing_folder
 
 FORMAT = 1
 TABLES = ("labels.npy", "classes.csv", "images.csv")

@@ -11,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 
 from fewshot.config import RunConfig
-from fewshot.files import replacing_folder
+from fewshot.locks import replacing_folder
 from fewshot.report.pages import render
 
 

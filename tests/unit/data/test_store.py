@@ -5,7 +5,7 @@ import pytest
 
 from fewshot.data.store import open_store, require_images, write_store
 from fewshot.errors import DataError
-from fewshot.files import replacing_folder, scratch_folder
+from fewshot.locks import replacing_folder, scratch_folder
 
 CLASSES = [("a", "base"), ("b", "base"), ("c", "val"), ("d", "test")]
 LABELS = np.repeat(np.arange(4), [5, 4, 3, 2])
