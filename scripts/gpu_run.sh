@@ -5,7 +5,7 @@
 #
 # Goes through preparation, stage 1, features, stage 2 and evaluation with the `fewshot` command line alone. Called again it
 # goes on where it was; after SECONDS (540 unless told) it stops by itself with its state saved. What is complete then lies in
-# OUT, packed in files of a few MB; `fewshot take OUT/*.tar.gz` makes it the pipeline's own outputs on the machine at home.
+# OUT, packed in files of a few MB; at home `fewshot prepare CONFIG`, then `fewshot take OUT/*.tar.gz`, makes it the pipeline's own.
 #
 # Data comes as the publisher's archive in data/raw/, or in parts of at most 60 MB:
 #   split --bytes 60000000 --numeric-suffixes cifar-100-python.tar.gz data/parts/cifar-100-python.tar.gz.part-

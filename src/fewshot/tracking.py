@@ -173,7 +173,8 @@ def _write(client: MlflowClient, record: Record, *, parent_id: str | None, run: 
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is None:
         raise DataError(f"MLflow at {public_uri()} lost the experiment {EXPERIMENT!r}; restore it and run again")
-    key = {"run_key": record.run_key, "fewshot.run": run, "fewshot.kind": record.kind}
+    # With its name: two names of one setting are two runs.
+    key = {"run_key": record.run_key, "fewshot.run": run, "fewshot.kind": record.kind, "fewshot.name": record.name}
     wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in key.items())
     found = client.search_runs([experiment.experiment_id], wanted, max_results=1)
     content = _content(record, parent_id)

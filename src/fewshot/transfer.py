@@ -68,7 +68,7 @@ def take(archives: Iterable[Path], root: Path = Path()) -> Plan:
     """Take up packed archives as outputs of the pipeline.
 
     Every file is checked before any is moved into its place: it must be one that the packed run makes, the networks must have
-    the hash that their record says, and where the image store is there already, they must be of its images.
+    the hash that their record says and be of the images of the store, which must be there.
 
     Args:
         archives: of one run, as `pack` wrote them.
@@ -78,7 +78,7 @@ def take(archives: Iterable[Path], root: Path = Path()) -> Plan:
         The plan of the run.
 
     Raises:
-        DataError: an archive is damaged, holds anything else, or is of other images; nothing was changed.
+        DataError: an archive is damaged, holds anything else, or is of other images, or there is no store; nothing was changed.
         ConfigError: the archives are of several runs or settings, or of another version's settings.
     """
     paths = list(archives)
@@ -193,11 +193,13 @@ def _unpack(path: Path, scratch: Path) -> Plan:
 def _check(plan: Plan, scratch: Path, root: Path) -> None:
     cure = "nothing was taken; pack and carry it again"
     meta = root / plan.store_dir / "meta.json"
-    data = read_json(meta)["data_hash"] if meta.exists() else None
+    if not meta.exists():  # made later, it would be newer than what is taken, and Snakemake would make that anew
+        raise DataError(f"{meta.parent}: no image store here yet; `fewshot prepare` first, then take (nothing was taken)")
+    data = read_json(meta)["data_hash"]
 
     def checked(path: Path, files: Sequence[str]) -> dict[str, Any]:
         record = read_record(path, files, cure)
-        if data is not None and record.get("data_hash") != data:
+        if record.get("data_hash") != data:
             raise DataError(f"{path.relative_to(scratch)}: of other images than those of {meta.parent}; nothing was taken")
         return record
 

@@ -125,6 +125,18 @@ def test_a_run_is_mirrored_once_and_replaced_only_where_its_files_changed(plan, 
     assert runs[as_trained].data.tags["git_revision"] == "def"
 
 
+def test_two_names_of_one_setting_are_two_runs(plan, edit_record):
+    (network,) = plan.networks
+    for job in plan.evaluations:  # what determines a result is the same, under two names
+        record = json.loads((plan.evaluation_dir(job) / "settings.json").read_text())
+        rows = [{**row, "run_key": "the same"} for row in record["settings"]]
+        edit_record(plan.evaluation_dir(job) / "settings.json", settings=rows)
+    first = tracking.track(plan, network)
+    assert len(set(first.values())) == len(first)
+    assert set(_runs()[1]) >= set(first)
+    assert tracking.track(plan, network) == first
+
+
 def test_a_tracking_that_was_cut_off_is_made_again(plan):
     (network,) = plan.networks
     first = tracking.track(plan, network)  # without init: the parent is made on the way

@@ -41,6 +41,14 @@ def files(folder):
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
+def test_nothing_is_taken_before_the_store_is_there(packed, tmp_path, monkeypatch):
+    """Made later, it would be newer than the networks, and Snakemake would train those again."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"no image store here yet; `fewshot prepare` first, then take \(nothing was taken\)"):
+        take(packed[2])
+    assert files(tmp_path) == set()
+
+
 def test_what_was_packed_is_taken_up_in_its_place(packed, home):
     plan, away, archives = packed
     assert [path.name for path in archives] == [
