@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 from fewshot.config import (
     AS_TRAINED,
     AdaptationSettings,
+    EvaluatedSettings,
     EvaluationSettings,
     NetworkSettings,
     Population,
@@ -21,6 +22,7 @@ from fewshot.config import (
     SupportPooling,
     content_hash,
 )
+from fewshot.config.extension import Extension
 from fewshot.errors import ConfigError
 
 
@@ -138,7 +140,7 @@ class Plan:
             for network in test.networks:
                 rows = found.setdefault((network, test.adaptation or AS_TRAINED), {})
                 for shot in test.shots or evaluation.shots:
-                    for pair in test.poolings:
+                    for pair in self._poolings(test, network):
                         support, query = cast(tuple[SupportPooling, QueryPooling], tuple(pair.split("/")))
                         tasks = min(test.tasks or evaluation.tasks, evaluation.tasks)
                         setting = EvaluatedSetting(shot, tasks, support, query, test.populations)
@@ -153,6 +155,14 @@ class Plan:
             for job in self.networks
             if job.name == network
         )
+
+    def _poolings(self, test: EvaluatedSettings, network: str) -> tuple[str, ...]:
+        """Those of a test; of a method that extends the classifier its own on both sides, which no test chooses."""
+        settings = self.config.stage2[test.adaptation] if test.adaptation is not None else None
+        if not isinstance(settings, Extension):
+            return test.poolings
+        pooling = settings.pooling(self.config.stage1.networks[network])
+        return (f"{pooling}/{pooling}",)
 
     def _adaptations(self) -> tuple[AdaptationJob, ...]:
         jobs = []

@@ -143,15 +143,19 @@ def test_methods_that_paper_001_does_not_have_stand_behind_its_own(tmp_path, mon
     assert set(accuracies["method"]) == set(methods)
 
 
-def test_every_population_has_its_table_and_its_panel(tmp_path, monkeypatch, run_stages, pytestconfig):
+@pytest.mark.parametrize("pooling", ["gap", "gmp"])
+def test_every_population_has_its_table_and_its_panel(tmp_path, monkeypatch, run_stages, pytestconfig, pooling):
+    small = CONFIG["stage1"]["networks"]["small"] | {"classifier": {"pooling": pooling}}
     test = {"networks": ["small"], "adaptation": "plain", "populations": ["base", "both"]}
-    plan = Plan(parse(CONFIG | {"evaluation": CONFIG["evaluation"] | {"tests": [test]}}))
+    stage1 = CONFIG["stage1"] | {"networks": {"small": small}}
+    plan = Plan(parse(CONFIG | {"stage1": stage1, "evaluation": CONFIG["evaluation"] | {"tests": [test]}}))
     monkeypatch.chdir(tmp_path)
     run_stages(plan)
     page = reported(plan, pytestconfig.rootpath / "config" / "published.csv")
     for population, title in (("base", "Base classes alone"), ("both", "Base and novel classes")):
         assert len(pd.read_csv(plan.results / "tables" / f"low_shot_{population}.csv")) == 1
         assert title in page
+    assert set(pd.read_csv(plan.results / "summary.csv")["query_pooling"]) == {pooling}
 
 
 def test_a_killed_job_goes_on_to_the_same_bytes(run, monkeypatch):

@@ -2,7 +2,8 @@ import copy
 
 import pytest
 
-from fewshot.config import AS_TRAINED, ActivationMapSettings, parse
+from fewshot.config import AS_TRAINED, ActivationMapSettings, NetworkSettings, parse
+from fewshot.config.extension import Extension
 from fewshot.errors import ConfigError
 from fewshot.plan import Plan
 
@@ -97,6 +98,32 @@ def test_only_a_method_that_learns_from_trained_images_takes_their_features(tiny
     }
     assert alone.feature_parts(alone.networks[0]) == ("test",)
     assert both.feature_parts(both.networks[0]) == ("test", "trained")
+
+
+@pytest.mark.parametrize(
+    ("method", "pooling", "pair"),
+    [
+        ({"method": "imprinting"}, "gap", "gap/gap"),
+        ({"method": "imprinting"}, "gmp", "gmp/gmp"),
+        ({"method": "activation_to_parameter"}, "gmp", "gmp/gmp"),
+        ({"method": "joint_training"}, "gmp", "gap/gap"),  # takes the backbone alone
+        ({"method": "joint_training"}, "dense", "gap/gap"),
+        ({"method": "joint_training", "classifier": {"pooling": "gmp"}}, "gap", "gmp/gmp"),
+    ],
+)
+def test_a_row_of_an_extended_classifier_bears_the_poolings_that_it_uses(tiny_config, method, pooling, pair):
+    config = tiny_config.as_dict()
+    config["stage1"]["networks"]["c128f-gap"]["classifier"]["pooling"] = pooling
+    config["stage2"] = {"extended": method}
+    config["evaluation"]["tests"] = [{"networks": ["c128f-gap"], "adaptation": "extended"}]
+    (job,) = Plan(parse(config)).evaluations
+    assert {f"{one.support_pooling}/{one.query_pooling}" for one in job.settings} == {pair}
+
+
+@pytest.mark.parametrize(("pooling", "own"), [("gap", "gap"), ("gmp", "gmp"), ("flatten", "flatten"), ("dense", "gap")])
+def test_a_method_of_ones_own_pools_as_the_networks_classifier(pooling, own):
+    network = NetworkSettings.model_validate({"backbone": {"name": "c128f"}, "classifier": {"pooling": pooling}})
+    assert Extension(method="mine").pooling(network) == own
 
 
 def test_the_identity_of_a_row_changes_with_what_determines_it(tiny_plan):

@@ -52,7 +52,7 @@ class EvaluatedSettings(Settings):
     adaptation: Name | None = None
     """A method of `stage2`; none: the network as trained."""
     poolings: tuple[Annotated[str, Field(pattern=POOLINGS)], ...] = Field(("gap/gap",), min_length=1)
-    """`support/query` pooling at testing (paper 000, section 3.3)."""
+    """`support/query` pooling at testing (paper 000, section 3.3). Adaptations that extend the classifier pool as it does."""
     populations: tuple[Population, ...] = Field(("novel",), min_length=1)
     shots: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] | None = None
     """None: the evaluation's shots."""

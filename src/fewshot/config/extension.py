@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from fewshot.config.base import GlobalPooling, Settings
+from fewshot.config.base import GlobalPooling, Settings, SupportPooling
 from fewshot.config.networks import ClassifierSettings, NetworkSettings
 from fewshot.config.training import AugmentationSettings, OptimizerSettings
 
@@ -36,6 +36,10 @@ class Extension(Method):
     def with_base(self) -> bool:
         """Whether the classifier has the base classes too; without them the only population is novel."""
         return True
+
+    def pooling(self, network: NetworkSettings) -> SupportPooling:
+        """What it makes one vector of an image with: as the network's classifier pools; of locations (`dense`), by average."""
+        return "gap" if network.classifier.pooling == "dense" else network.classifier.pooling
 
     def check_network(self, name: str, network: NetworkSettings) -> None:
         """Raise ValueError where the method cannot extend a network; its message names the network and the cure."""
@@ -110,6 +114,10 @@ class JointTrainingSettings(Extension):
     classifier: JointClassifierSettings = JointClassifierSettings()
     """The paper's has no normalisation (`linear`); `cosine` makes the comparison with imprinting fair."""
     finetuning: FinetuningSettings = FinetuningSettings()
+
+    def pooling(self, network: NetworkSettings) -> SupportPooling:
+        """Its own classifier's: of the network it takes the backbone alone."""
+        return self.classifier.pooling
 
 
 class ActivationMappingSettings(Extension):

@@ -199,4 +199,4 @@ class RunConfig(Settings):
         for name in test.networks:
             settings.check_network(name, self.stage1.networks[name])
         if test.poolings != ("gap/gap",):
-            raise ValueError(f"adaptation {adaptation!r} pools as its network's classifier does; leave `poolings` out")
+            raise ValueError(f"adaptation {adaptation!r} pools as its classifier does; leave `poolings` out")

@@ -10,7 +10,6 @@ from fewshot.report.rendering import Accuracy, Cell, Column, Table
 from fewshot.report.results import Row
 from fewshot.report.statistics import mean_interval, seed_interval
 
-PAIR = "gap/gap"
 POPULATIONS = {
     "novel_in_all": (
         "Novel classes among all",
@@ -62,7 +61,8 @@ def _caption(run: Measured) -> str:
 def _table(run: Measured, population: str) -> Table | None:
     rows: list[list[Cell]] = []
     for place in ordered(run):
-        cells = [cell for shot in run.shots for cell in run.cells(place, shot, PAIR, population)]
+        (pair,) = run.pairs(place)  # a method pools in one way
+        cells = [cell for shot in run.shots for cell in run.cells(place, shot, pair, population)]
         if any(cell is not None for cell in cells[:: 3 if run.any_published else 1]):
             rows.append([run.first[place].method, *_network(run, place), *cells])
     if not rows:

@@ -101,10 +101,9 @@ def method_name(network: NetworkSettings, adaptation: AdaptationSettings | None)
 
 
 def usual_pooling(network: NetworkSettings) -> str:
-    """Support/query pooling at testing in Tables 4 and 5: dense queries for networks trained densely, else GAP on both.
+    """Support/query pooling at testing: what the network was trained with, on both sides.
 
-    Networks trained on tasks: what they were trained with.
+    Of networks trained densely GAP on support and dense queries (paper 000, Tables 4 and 5).
     """
-    if network.distance is not None:
-        return f"{network.classifier.pooling}/{network.classifier.pooling}"
-    return "gap/dense" if network.classifier.pooling == "dense" else "gap/gap"
+    pooling = network.classifier.pooling
+    return "gap/dense" if pooling == "dense" else f"{pooling}/{pooling}"

@@ -60,7 +60,7 @@ def _methods(run: Measured) -> Table | None:
         settings = first.record.network.settings
         pairs = run.pairs(place)
         usual = usual_pooling(settings)
-        if usual not in pairs and {"gmp/gmp"} == set(pairs):
+        if settings.classifier.pooling == "dense" and {"gmp/gmp"} == set(pairs):
             continue  # tested as in Table 1 alone
         pair = usual if usual in pairs else pairs[0]
         paper = paper_of(run.dataset, settings, first.record.adaptation_settings, run.image_size)

@@ -37,6 +37,8 @@ def network(
             {"support_pooling": "gmp", "query_pooling": "dense"},
             ("DC + IMP", "resnet12", "dense", "implanting gmp/dense", "gap/dense"),
         ),
+        (network(classifier={"pooling": "gmp"}), None, ("GMP", "resnet12", "gmp", "as-trained", "gmp/gmp")),
+        (network(classifier={"pooling": "flatten"}), None, ("FLAT", "resnet12", "flatten", "as-trained", "flatten/flatten")),
         (network(classifier={"kind": "linear"}), None, ("GAP (linear)", "resnet12", "gap-linear", "as-trained", "gap/gap")),
     ],
 )

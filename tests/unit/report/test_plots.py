@@ -119,6 +119,22 @@ def test_networks_that_differ_in_more_than_the_method_show_no_gain(made_run: Mak
     assert set(found["gain"]) == {f"ResNet-12: {words}" for words in gains}
 
 
+def test_a_method_on_a_gmp_trained_network_gains_over_that_network_tested_with_maxima(made_run: Make) -> None:
+    network = {"backbone": {"name": "c128f"}, "classifier": {"pooling": "gmp"}}
+    tests = [
+        {"networks": ["gmp"], "poolings": ["gap/gap", "gmp/gmp"]},
+        {"networks": ["gmp"], "adaptation": "imprinted"},
+    ]
+    plan = made_run(
+        stage1={"networks": {"gmp": network}}, stage2={"imprinted": {"method": "imprinting"}}, activation_maps=None,
+        evaluation={"shots": [1], "tasks": 8, "queries": 3, "tests": tests},
+    )  # fmt: skip
+    (gain,) = gains_table(rows_of(plan)).to_dict("records")
+    before = pd.read_parquet(plan.evaluation_dir(plan.evaluations[0]) / "1shot-gmp-gmp.parquet")["novel"]
+    after = pd.read_parquet(plan.evaluation_dir(plan.evaluations[1]) / "1shot-gmp-gmp.parquet")["novel"]
+    assert gain["difference"] == pytest.approx((after - before).mean())
+
+
 def test_gains_over_seeds(made_run: Make) -> None:
     plan = made_run(seeds=[0, 1])
     row = gains_table(rows_of(plan)).iloc[0]

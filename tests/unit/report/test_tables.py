@@ -290,6 +290,16 @@ def test_widening_is_compared_with_the_plain_network(made_run: Make) -> None:
     assert str(gain[5]) == "-0.70"
 
 
+@pytest.mark.parametrize(("pooling", "there"), [("gmp", True), ("gap", True), ("dense", False)])
+def test_only_densely_trained_networks_tested_with_maxima_alone_are_left_to_table_1(
+    made_run: Make, pooling: str, there: bool
+) -> None:
+    networks = {"one": {"backbone": {"name": "c128f"}, "classifier": {"pooling": pooling}}}
+    evaluation = {"shots": [1], "tasks": 4, "queries": 3, "tests": [{"networks": ["one"], "poolings": ["gmp/gmp"]}]}
+    found, _ = tables(made_run(stage1={"networks": networks}, stage2={}, evaluation=evaluation, activation_maps=None))
+    assert ("methods" in found and found["methods"].rows[0][2] == "GMP / GMP") == there
+
+
 def test_an_ordinary_run_has_no_table_3(made_run: Make) -> None:
     found, _ = tables(made_run())
     assert "stage2_poolings" not in found
