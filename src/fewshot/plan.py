@@ -117,7 +117,7 @@ class Plan:
         return EpisodeJob(settings.way, shot, settings.queries, settings.tasks, settings.part, settings.seed)
 
     def _networks(self) -> tuple[NetworkJob, ...]:
-        """The networks that a test or the activation maps name, and their teachers; no others are trained."""
+        """The networks that a test or a figure of networks names, and their teachers; no others are trained."""
         found: dict[tuple[str, int], NetworkJob] = {}
         for name, settings in self.config.stage1.networks.items():
             for seed in self.config.seeds:
@@ -126,8 +126,9 @@ class Plan:
                 # A student is another one when its teacher is.
                 key = content_hash([settings.identity(), teacher.key])[:10] if teacher else settings.key()
                 found[name, seed] = NetworkJob(name, f"{name}-{key}", seed, settings, teacher)
-        maps = self.config.activation_maps
-        used = {name for test in self.config.evaluation.tests for name in test.networks} | set(maps.networks if maps else ())
+        maps, vectors = self.config.activation_maps, self.config.class_vectors
+        used = {name for test in self.config.evaluation.tests for name in test.networks}
+        used |= {*(maps.networks if maps else ()), *([vectors.network] if vectors else ())}
         for job in reversed(found.values()):  # a teacher stands before its students
             if job.name in used and job.teacher is not None:
                 used.add(job.teacher.name)

@@ -351,3 +351,29 @@ def test_a_mapping_that_merges_itself_is_named(tmp_path):
     path.write_text("a: &a\n  <<: *a\n  x: 1\n")
     with pytest.raises(ConfigError, match=r"run\.yaml: not valid YAML: a mapping merges \(<<\) itself"):
         load(path)
+
+
+def test_a_teacher_of_flattened_features_needs_images_of_its_own_size():
+    taught = {"objective": {"distillation": {"teacher": "teacher"}}}
+    flat = {"backbone": {"name": "c128f"}, "classifier": {"pooling": "flatten"}}
+    data = changed("dataset.image_size", 84)
+    networks = data["stage1"]["networks"]
+    data["stage1"]["networks"] = {"teacher": flat, **networks, "gap": {**networks["gap"], "training": taught}}
+    assert parse(data)
+    data["stage1"]["networks"]["gap"]["training"] = {**taught, "augmentation": {"crop": 64}}
+    with pytest.raises(ConfigError, match=r"'gap' learns from images of 64 px, .* flattened features of 84 px: give both"):
+        parse(data)
+    data["stage1"]["networks"]["teacher"] = {**flat, "training": {"augmentation": {"crop": 64}}}
+    assert parse(data)
+    data["stage1"]["networks"]["gap"]["training"] = taught  # the teacher sees the central crop of the larger images
+    assert parse(data)
+
+
+def test_activation_maps_show_no_network_the_images_it_was_trained_on():
+    data = changed("activation_maps", {"networks": ["gap", "joint"]})
+    joint = {"classes": "base+val", "validation": {"every": 0, "keep": "last"}}
+    data["stage1"]["networks"]["joint"] = {"backbone": {"name": "c128f"}, "training": joint}
+    assert parse(data)
+    data["evaluation"]["part"] = "val"
+    with pytest.raises(ConfigError, match=r"activation_maps: network 'joint' is trained on the validation classes"):
+        parse(data)

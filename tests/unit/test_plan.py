@@ -2,7 +2,7 @@ import copy
 
 import pytest
 
-from fewshot.config import AS_TRAINED, ActivationMapSettings, NetworkSettings, parse
+from fewshot.config import AS_TRAINED, ActivationMapSettings, ClassVectorSettings, NetworkSettings, parse
 from fewshot.config.extension import Extension
 from fewshot.errors import ConfigError
 from fewshot.plan import Plan
@@ -48,6 +48,8 @@ def test_a_network_that_nothing_names_is_not_trained(tiny_config):
     maps = ActivationMapSettings(networks=("c128f-gap", "resnet12-dense"))
     mapped = alone.model_copy(update={"activation_maps": maps})
     assert [job.name for job in Plan(mapped).networks] == ["c128f-gap", "resnet12-dense"]
+    vectors = alone.model_copy(update={"class_vectors": ClassVectorSettings(network="resnet12-dense")})
+    assert [job.name for job in Plan(vectors).networks] == ["c128f-gap", "resnet12-dense"]
 
 
 def test_paths_of_different_settings_differ_and_those_of_equal_ones_are_shared_by_runs(tiny_config):

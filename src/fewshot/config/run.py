@@ -72,14 +72,22 @@ class RunConfig(Settings):
             if classifier.kind == "none" or classifier.pooling not in ("gap", "gmp"):
                 raise ValueError(f"class_vectors: network {name!r} has no class weights of one activation (pooling gap or gmp)")
         if self.activation_maps is not None:
-            self._check_networks("activation_maps", self.activation_maps.networks)
-            for name in self.activation_maps.networks:
-                classifier = self.stage1.networks[name].classifier
-                if classifier.pooling == "flatten" or classifier.kind == "none":
-                    raise ValueError(
-                        f"activation_maps: network {name!r} classifies flattened features or nothing: there is no map to draw"
-                    )
+            self._check_activation_maps(self.activation_maps)
         return self
+
+    def _check_activation_maps(self, maps: ActivationMapSettings) -> None:
+        self._check_networks("activation_maps", maps.networks)
+        for name in maps.networks:
+            network = self.stage1.networks[name]
+            if network.classifier.pooling == "flatten" or network.classifier.kind == "none":
+                raise ValueError(
+                    f"activation_maps: network {name!r} classifies flattened features or nothing: there is no map to draw"
+                )
+            if self.evaluation.part == "val" and network.training.classes == "base+val":
+                raise ValueError(
+                    f"activation_maps: network {name!r} is trained on the validation classes: with evaluation.part val the "
+                    "images of novel classes would be those it was trained on"
+                )
 
     def _check_networks(self, where: str, names: tuple[str, ...]) -> None:
         for name in names:
@@ -114,6 +122,12 @@ class RunConfig(Settings):
             raise ValueError(f"network {name!r}: its teacher {teacher!r} was trained on tasks and has no class probabilities")
         if own.training.classes != other.training.classes:
             raise ValueError(f"network {name!r} and its teacher {teacher!r} need the same training.classes")
+        own_size, size = (one.training.augmentation.crop or self.dataset.image_size for one in (own, other))
+        if other.classifier.pooling == "flatten" and own_size is not None and size is not None and own_size < size:
+            raise ValueError(
+                f"network {name!r} learns from images of {own_size} px, but its teacher {teacher!r} classifies flattened "
+                f"features of {size} px: give both the same training.augmentation.crop, or the teacher another pooling"
+            )
 
     def _check_test(self, test: EvaluatedSettings) -> None:
         self._check_networks("evaluation.tests", test.networks)

@@ -52,11 +52,17 @@ class Network(nn.Module):
 
         Of images larger than those that the network was trained on, the central crop of that size.
         """
-        if self.crop is not None and images.shape[1] > self.crop:
-            first = (images.shape[1] - self.crop) // 2
-            images = images[:, first : first + self.crop, first : first + self.crop]
+        part = self.seen(images.shape[1])
+        images = images[:, part, part]
         scale = 1.0 / (255.0 * self.std)
         return torch.addcmul(-self.mean / self.std, images.float(), scale).permute(0, 3, 1, 2)
+
+    def seen(self, side: int) -> slice:
+        """Of images of `side` pixels, the rows and columns that go through the network: all, or the central crop's."""
+        if self.crop is None or side <= self.crop:
+            return slice(0, side)
+        first = (side - self.crop) // 2
+        return slice(first, first + self.crop)
 
     def load_pretrained(self) -> None:
         """Take the backbone's pretrained weights, where its settings name some, and normalise images as these want them.

@@ -1,8 +1,9 @@
 """Class activation maps of two networks side by side: figure 3 of paper 000.
 
-At every location of the feature map the true class's probability (eq. 9), for base images among the base classes by the
-class weights of stage 1, for novel images among the classes of a task by the prototypes of its support images (eq. 1).
-Images are looked for in a seeded order and shown as they come, none picked by eye: the first of each case.
+At every location of the feature map the true class's probability (eq. 9), for base images among the classes that the
+network was trained on by the class weights of stage 1, for novel images among the classes of a task by the prototypes of its
+support images (eq. 1). Images are looked for in a seeded order and shown as they come, none picked by eye: the first of each
+case.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class Subject:
 
         Args:
             values: features by location (M, r, d).
-            weights: prototypes (c, d); None: the base classes of the network's own classifier.
+            weights: prototypes (c, d); None: the classes of the network's own classifier.
             truth: (M,) the true class of each.
 
         Returns:
@@ -122,7 +123,10 @@ def draw_activation_maps(plan: Plan) -> None:
 
 def _panel(store: Store, subjects: Sequence[Subject], example: Example) -> drawing.Panel:
     titles = (drawing.class_words(store.classes["name"][example.label]), *(subject.name for subject in subjects))
-    return drawing.Panel(np.asarray(store.images[example.row]), example.maps, titles)
+    image = np.asarray(store.images[example.row])
+    parts = [subject.network.seen(len(image)) for subject in subjects]  # of networks trained on crops, the central crop
+    seen = [image[part, part] for part in parts]
+    return drawing.Panel(max(seen, key=len), seen, example.maps, titles)
 
 
 def _subject(plan: Plan, store: Store, name: str, device: torch.device) -> Subject:
@@ -172,7 +176,7 @@ def _varied(examples: Sequence[Example], count: int) -> list[Example]:
 def _base(store: Store, subjects: Sequence[Subject], rng: np.random.Generator) -> Iterator[list[Example]]:
     rows = store.rows("held_out")
     rows = rng.permutation(rows if len(rows) else store.rows("base"))[:BASE_IMAGES]
-    names = np.arange(store.num_base)
+    names = np.arange(len(store.classes))  # the networks number their classes, base or base and validation, as the store does
     for start in range(0, len(rows), BASE_CHUNK):
         chunk = rows[start : start + BASE_CHUNK]
         truth = store.labels[chunk]

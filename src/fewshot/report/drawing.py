@@ -229,15 +229,17 @@ def paired_gains(table: pd.DataFrame, title: str) -> Figure:
 
 @dataclass(frozen=True)
 class Panel:
-    """An image and maps to lay over it.
+    """An image and maps, each to be laid over what its network saw of it.
 
     Attributes:
         image: uint8 (S, S, 3).
+        seen: for each map, the part of the image that it covers, uint8 (s, s, 3).
         maps: probabilities, each (h, w).
         titles: of the image and of each overlay.
     """
 
     image: npt.NDArray[np.uint8]
+    seen: Sequence[npt.NDArray[np.uint8]]
     maps: Sequence[npt.NDArray[np.float32]]
     titles: Sequence[str]
 
@@ -280,13 +282,13 @@ def activation_maps(cases: Mapping[str, Sequence[Panel]], images_per_case: int, 
 
 
 def _draw_panel(axes: Sequence[Axes], panel: Panel) -> None:
-    size = len(panel.image)
-    for ax, values, words in zip(axes, (None, *panel.maps), panel.titles, strict=True):
+    images = (panel.image, *panel.seen)
+    for ax, image, values, words in zip(axes, images, (None, *panel.maps), panel.titles, strict=True):
         if values is None:
-            ax.imshow(panel.image)
+            ax.imshow(image)
         else:  # over grey, so that every colour is the map's
-            ax.imshow(panel.image.mean(-1), cmap="gray", vmin=0, vmax=255)
-            ax.imshow(upsample(values, size), cmap="turbo", vmin=0, vmax=1, alpha=0.5, interpolation="bilinear")
+            ax.imshow(image.mean(-1), cmap="gray", vmin=0, vmax=255)
+            ax.imshow(upsample(values, len(image)), cmap="turbo", vmin=0, vmax=1, alpha=0.5, interpolation="bilinear")
         ax.set_title(words if len(words) <= 20 else f"{words[:19]}…", fontsize=8, pad=3)
 
 

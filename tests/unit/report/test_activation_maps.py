@@ -10,11 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from fewshot.checkpoint import save_network
+from fewshot.checkpoint import load_network, save_network
 from fewshot.data.store import Store, open_store
 from fewshot.errors import ConfigError, DataError
 from fewshot.models.network import Network
 from fewshot.plan import Plan
+from fewshot.report import activation_maps, drawing
 from fewshot.report.activation_maps import CASES, Example, Subject, draw_activation_maps, find_examples
 
 Make = Callable[..., Plan]
@@ -73,8 +74,6 @@ def test_judgement_is_the_plain_loop(made_run: Make, query: str, prototypes: boo
 
 
 def examples(plan: Plan, store: Store, count: int) -> list[Example]:
-    from fewshot.checkpoint import load_network
-
     pair = [
         Subject(name, load_network(plan.network_dir(plan.network(name, 0)))[0], "gap" if "gap" in name else "dense")
         for name in ("r12-gap", "r12-dense")
@@ -170,3 +169,48 @@ def test_flattened_features_have_no_maps(made_run: Make) -> None:
     with pytest.raises(ConfigError, match="activation_maps: network 'r12-gap' classifies flattened features") as caught:
         made_run(**{**SMALL, "stage1": {"networks": networks}, "evaluation": evaluation, "stage2": {}})
     assert "\n" not in str(caught.value)
+
+
+def changed_networks(plan_of: Make, **training: Any) -> Plan:
+    """Both networks trained with these settings, the larger images of which they saw a part."""
+    networks = {name: {**network, "training": training} for name, network in SMALL["stage1"]["networks"].items()}
+    tests = [{"networks": ["r12-gap", "r12-dense"], "shots": [2]}]
+    evaluation = {"shots": [2], "tasks": 5, "queries": 3, "tests": tests}
+    maps = {"networks": ["r12-gap", "r12-dense"], "shot": 2, "images_per_case": 3}
+    changes = {"stage1": {"networks": networks}, "stage2": {}, "evaluation": evaluation, "activation_maps": maps}
+    return plan_of(**{**SMALL, "dataset": {"name": "fc100", "image_size": 36}, **changes})
+
+
+def test_base_images_may_be_taken_for_validation_classes_that_were_trained_on(made_run: Make) -> None:
+    plan = changed_networks(made_run, classes="base+val", validation={"every": 0, "keep": "last"})
+    store = open_store(plan.store_dir)
+    always = 5  # the last of four base and two validation classes
+    for job in plan.networks:
+        network = Network(job.settings, 6, store.image_size, store.mean, store.std).eval()
+        with torch.no_grad():
+            network.classifier.weight[:] = -1.0
+            network.classifier.weight[always] = 1.0  # features after a ReLU are not negative
+        info = {"classes": list("abcdef"), "image_size": store.image_size, "data_hash": store.data_hash}
+        save_network(network, plan.network_dir(job), info)
+    rows = store.rows("held_out")
+    subjects = [Subject(job.name, load_network(plan.network_dir(job))[0], "gap") for job in plan.networks]
+    found = next(activation_maps._base(store, subjects, np.random.default_rng(0)))
+    assert len(found) == len(rows)
+    assert {example.predictions for example in found} == {(always, always)}
+    assert {example.case for example in found} == {("base", False, False)}
+    draw_activation_maps(plan)
+
+
+def test_a_map_lies_over_the_part_of_the_image_that_its_network_saw(made_run: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = changed_networks(made_run, augmentation={"crop": 20})
+    store = with_networks(plan)
+    drawn: dict[str, list[drawing.Panel]] = {}
+    draw = drawing.activation_maps
+    monkeypatch.setattr(drawing, "activation_maps", lambda cases, *others: drawn.update(cases) or draw(cases, *others))
+    draw_activation_maps(plan)
+    panels = [panel for panels in drawn.values() for panel in panels]
+    assert panels
+    central = store.images[:, 8:28, 8:28]
+    for panel in panels:
+        assert any(np.array_equal(panel.image, image) for image in central)
+        assert [part.shape for part in panel.seen] == [(20, 20, 3)] * 2
