@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fewshot.checkpoint import load_network, save_network
+from fewshot.checkpoint import _stored, load_network, save_network
 from fewshot.config import NetworkSettings
 from fewshot.errors import DataError
 from fewshot.models.network import Network
@@ -43,6 +43,33 @@ def test_kernels_are_kept_in_half_precision_unless_they_do_not_fit(saved, tmp_pa
         network.classifier.weight[0, 0] = 1e6
     save_network(network, tmp_path / "large", {"classes": list("abcd"), "image_size": 32, "name": "n"})
     assert load_network(tmp_path / "large")[0].classifier.weight[0, 0] == 1e6
+
+
+@pytest.mark.parametrize("rows", [slice(None), slice(1, 2)])
+def test_weights_too_small_for_half_precision_are_kept_in_single(saved, tmp_path, rows):
+    """A cosine classifier sees directions: weights of a deviation of 4e-8 predict as those of 1 do, one row of them too."""
+    network, _ = saved
+    with torch.no_grad():
+        network.classifier.weight[rows] *= 3.8e-8 / network.classifier.weight.std()
+    save_network(network, tmp_path / "small", {"classes": list("abcd"), "image_size": 32, "name": "n"})
+    assert torch.equal(load_network(tmp_path / "small")[0].classifier.weight, network.classifier.weight)
+
+
+def test_rows_of_nothing_and_the_usual_weights_take_half_precision():
+    torch.manual_seed(0)
+    for deviation in (3e-4, 0.01, 1.0, 100.0):
+        weights = torch.randn(64, 32, 3, 3) * deviation
+        weights[5] = 0.0
+        half = _stored(weights)
+        assert half.dtype == torch.float16
+        change = (half.double() - weights.double()).flatten(1).norm(dim=1)
+        assert (change <= 2.0**-10 * weights.double().flatten(1).norm(dim=1)).all()
+
+
+def test_a_resnet_12_takes_less_than_16_mebibytes(tmp_path):
+    settings = NetworkSettings.model_validate({"backbone": {"name": "resnet12"}})
+    save_network(Network(settings, 64, 84), tmp_path / "net", {"classes": ["a"] * 64, "image_size": 84, "name": "n"})
+    assert (tmp_path / "net" / "model.safetensors").stat().st_size < 16 * 2**20
 
 
 def test_a_network_of_other_data_is_refused(saved):

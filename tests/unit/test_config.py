@@ -353,6 +353,30 @@ def test_a_mapping_that_merges_itself_is_named(tmp_path):
         load(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seeds: [1]\nrun: x\nseeds: [2]\n", r"run\.yaml: line 3: the key 'seeds' is in line 1 already; keep one of them$"),
+        ("a:\n  b: {c: 1, c: 1}\n", r"line 2: the key 'c' is in line 2 already"),
+        ("a: [{b: 1,\n 'b': 2}]\n", r"line 2: the key 'b' is in line 1 already"),
+        ("a: &a {b: 1, b: 2}\nc: {<<: *a}\n", r"line 1: the key 'b' is in line 1 already"),
+    ],
+)
+def test_a_key_that_is_given_twice_is_refused_with_its_place(tmp_path, text, message):
+    (tmp_path / "run.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        read(tmp_path / "run.yaml")
+
+
+def test_keys_may_lie_over_merged_ones_and_stand_in_several_mappings(tmp_path):
+    text = "a: &a {x: 1, y: 1}\nb: &b {<<: *a, x: 2}\nc: {<<: [*a, *b], y: 3}\nd: *b\ne: {x: {x: 4}}\n"
+    (tmp_path / "run.yaml").write_text(text)
+    found = read(tmp_path / "run.yaml")
+    assert found == yaml.safe_load(text)
+    assert found["b"] == {"x": 2, "y": 1}
+    assert found["c"]["y"] == 3
+
+
 def test_a_teacher_of_flattened_features_needs_images_of_its_own_size():
     taught = {"objective": {"distillation": {"teacher": "teacher"}}}
     flat = {"backbone": {"name": "c128f"}, "classifier": {"pooling": "flatten"}}

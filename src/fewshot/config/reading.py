@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,8 @@ def _mapping(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
             raise ConfigError(f"{path}: longer than {MOST_CHARACTERS:,} characters, which no run file is")
         data = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
         _count(data, path)
+    except _GivenTwice as error:
+        raise ConfigError(f"{path}: {error}") from None
     except (FileNotFoundError, IsADirectoryError):
         if above:
             raise ConfigError(f"{above[-1]}: extends {path}, which is no file; name one beside it") from None
@@ -102,16 +105,40 @@ def _mapping(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     return data
 
 
+class _GivenTwice(yaml.YAMLError):
+    """A key that stands twice in one mapping, of which PyYAML would take the later value without a word."""
+
+
 class _Loader(yaml.SafeLoader):
-    """PyYAML's, which copies what merge keys (`<<`) name before anyone could count it, merges of merges too."""
+    """PyYAML's, which copies what merge keys (`<<`) name before anyone could count it, merges of merges too.
+
+    A key that is given twice is refused; one that lies over a merged one is not given twice.
+    """
 
     merged = 0
 
     def __init__(self, stream: Any) -> None:
         super().__init__(stream)
         self._within: list[yaml.MappingNode] = []
+        self._looked_at: dict[int, yaml.MappingNode] = {}
+
+    def _refuse_twice(self, node: yaml.MappingNode) -> None:
+        """Of the keys as they stand in the file: afterwards what is merged stands before them."""
+        if id(node) in self._looked_at:
+            return
+        self._looked_at[id(node)] = node  # kept, so that no other node takes its number
+        lines: dict[tuple[str, str], int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                continue
+            name, line = (key.tag, key.value), key.start_mark.line + 1
+            if name in lines:
+                told = f"line {line}: the key {reprlib.repr(key.value)} is in line {lines[name]} already"
+                raise _GivenTwice(f"{told}; keep one of them")
+            lines[name] = line
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        self._refuse_twice(node)
         if any(node is one for one in self._within):
             raise yaml.YAMLError("a mapping merges (<<) itself")
         self._within.append(node)
