@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 
 import pandas as pd
 
-from fewshot.config import AS_TRAINED, BackboneSettings, TorchvisionSettings
+from fewshot.config import AS_TRAINED, BackboneSettings, RunConfig, TorchvisionSettings
 from fewshot.plan import Plan
 from fewshot.report.papers import LABELS, backbone_title
 from fewshot.report.published import Published
@@ -19,6 +20,9 @@ PAIRS = ("gmp/gmp", "gmp/dense", "gap/gap", "gap/dense", "gap/gmp", "gmp/gap", "
 """Support/query poolings at testing, in the order of the paper's Table 2; then the rest."""
 ADAPTED_PAIRS = ("gap/gap", "gap/gmp", "gap/dense", "gmp/gap", "gmp/gmp", "gmp/dense")
 """The same in the order of its Table 3."""
+
+Key = tuple[str, str, int, str, str]
+"""Of a cell: network, adaptation, shot, poolings, population."""
 
 
 class Measured:
@@ -33,14 +37,14 @@ class Measured:
         order = list(plan.config.stage1.networks)
         rows = sorted(rows, key=lambda row: (row.record.adaptation != AS_TRAINED, order.index(row.record.network.name)))
         self.first: dict[tuple[str, str], Row] = {}
-        self.groups: dict[tuple[str, str, int, str, str], list[Row]] = {}
+        self.groups: dict[Key, list[Row]] = {}
         for row in rows:
             record = row.record
             place = (record.network.name, record.adaptation)
             self.first.setdefault(place, row)
             pair = f"{record.evaluated.support_pooling}/{record.evaluated.query_pooling}"
             self.groups.setdefault((*place, record.evaluated.shot, pair, row.population), []).append(row)
-        self.shown: set[tuple[str, str, int, str, str]] = set()
+        self.shown: set[Key] = set()
         alike = (published["dataset"] == self.dataset) & (published["way"] == plan.config.evaluation.way)
         self.table = published[alike]  # of this data set, in tasks of as many classes
         self.any_published = not self.table.empty and plan.config.evaluation.part == "test"
@@ -90,36 +94,53 @@ class Measured:
         settings = self.first[place].record.network.settings
         return backbone_title(settings) + _widths(settings.backbone)
 
-    def tasks(self, places: Collection[tuple[str, str]] | None = None) -> str:
-        """How many tasks the numbers are means over, in words: those of most settings, and the methods that have others."""
-        found: dict[int, list[str]] = {}
-        for key, group in self.groups.items():
-            if places is not None and key[:2] not in places:
-                continue
-            found.setdefault(group[0].record.evaluated.tasks, []).append(group[0].method)
+    def tasks(self) -> str:
+        """How many tasks the numbers shown are means over, in words: those of most cells, and the cells that have others."""
+        counts = {key: self.groups[key][0].record.evaluated.tasks for key in self.groups if key in self.shown}
+        found: dict[int, list[Key]] = {}
+        for key, count in counts.items():
+            found.setdefault(count, []).append(key)
         usual, *others = sorted(found, key=lambda count: (-len(found[count]), -count))
-        words = [
-            f"; {', '.join(dict.fromkeys(found[count]))}: {f'{count:,} of them' if count < usual else f'over {count:,}'}"
-            for count in sorted(others, reverse=True)
-        ]
+        words = []
+        for count in sorted(others, reverse=True):
+            names = dict.fromkeys(self._name(key, counts) for key in found[count])
+            words.append(f"; {', '.join(names)}: {f'{count:,} of them' if count < usual else f'over {count:,}'}")
         return f"Over {usual:,} {'task' if usual == 1 else 'tasks'}{''.join(words)}."
 
-    def caption(self, places: Collection[tuple[str, str]] | None = None) -> str:
-        """What a table of accuracies says of its numbers: of these networks and adaptations, or of all."""
-        evaluation = self.plan.config.evaluation
-        seeds = len(self.plan.config.seeds)
-        spread = (
-            "the interval over tasks by Student's t"
-            if seeds == 1
-            else f"the interval over {seeds} seeds by Student's t (summary.csv has those over tasks)"
-        )
+    def _name(self, key: Key, counts: Mapping[Key, int]) -> str:
+        """The method of a cell shown, and as much more as tells it from its cells of other numbers of tasks."""
+
+        def words(one: Key) -> tuple[str, ...]:
+            network, adaptation, shot, pair, population = one
+            return self.backbone((network, adaptation)), f"{shot}-shot", pair_title(pair), population
+
+        method, own = self.first[key[:2]].method, words(key)
+        alike = {words(one): count for one, count in counts.items() if self.first[one[:2]].method == method}
+        for size in range(len(own) + 1):
+            for chosen in combinations(range(len(own)), size):
+                if {count for its, count in alike.items() if all(its[i] == own[i] for i in chosen)} == {counts[key]}:
+                    return ", ".join((method, *(own[i] for i in chosen)))
+        return f"{method} [{key[0]}]"
+
+    def caption(self) -> str:
+        """What a table of accuracies says of the numbers that it shows."""
+        config = self.plan.config
+        more = " (summary.csv has those over tasks)" if len(config.seeds) > 1 else ""
         nothing = (
             " Difference: measured less published, with the interval of both."
             if self.any_published
             else (" Nothing is published for this data set and these classes.")
         )
-        accuracy = f"{evaluation.way}-way accuracy in percent; ± is half the 95 % interval: measured, {spread}."
-        return f"{accuracy} {self.tasks(places)}{nothing}"
+        what = "Accuracy" if config.evaluation.way == "all" else f"{config.evaluation.way}-way accuracy"
+        spread = f"the interval {spread_of(config)} by Student's t{more}"
+        return f"{what} in percent; ± is half the 95 % interval: measured, {spread}. {self.tasks()}{nothing}"
+
+
+def spread_of(config: RunConfig) -> str:
+    """What the intervals of a run's tables and figures are over: tasks, draws of the exemplars, or seeds."""
+    if len(config.seeds) > 1:
+        return f"over {len(config.seeds)} seeds"
+    return "over draws of the exemplars" if config.evaluation.way == "all" else "over tasks"
 
 
 def _widths(backbone: BackboneSettings) -> str:

@@ -154,20 +154,22 @@ def draw_sweep(table: pd.DataFrame, title: str) -> Figure:
         if not lines:
             drawing.say(ax, f"no two networks differ in {over} alone")
             continue
-        for i, ((_, shot, value), line) in enumerate(lines):
+        for ((_, shot, value), line), look in zip(lines, drawing.looks([str(key) for key, _ in lines]).values(), strict=True):
             points = line.sort_values(over)
             ax.errorbar(
                 points[over],
                 points["accuracy"],
                 yerr=points["ci95"],
                 capsize=3,
-                marker=drawing.MARKERS[i % len(drawing.MARKERS)],
-                linestyle=(0, drawing.DASHES[i % len(drawing.DASHES)]),
+                color=look.colour,
+                marker=look.marker,
+                linestyle=(0, look.dashes),
                 label=f"{fixed} = {value:g}, {shot}-shot" + (f", {points['network'].iloc[0]} ..." if several else ""),
             )
         if over == "r":
             ax.set_xscale("log")
         ax.set(xlabel=over, ylabel="accuracy (%)" if over == "s" else "")
+        drawing.within_percent([ax])
         ax.legend(frameon=False)
     figure.suptitle(title)
     return figure

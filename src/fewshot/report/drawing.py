@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -77,6 +77,31 @@ def palette(names: Sequence[str]) -> dict[str, Colour]:
     return dict(zip(names, sns.color_palette("colorblind", len(names)), strict=True))
 
 
+@dataclass(frozen=True)
+class Look:
+    """Of a line with markers."""
+
+    colour: Colour
+    marker: str
+    dashes: tuple[float, ...]
+
+
+def looks(names: Sequence[str]) -> dict[str, Look]:
+    """How the line of each name looks: no two of 100 have colour and marker in common, no two of 30 colour and dashes."""
+    shades = list(palette(names).values())
+    return {
+        name: Look(shades[i], MARKERS[(i + i // len(MARKERS)) % len(MARKERS)], DASHES[i % len(DASHES)])
+        for i, name in enumerate(names)
+    }
+
+
+def within_percent(axes: Iterable[Axes], axis: Literal["x", "y"] = "y") -> None:
+    """Let no axis of accuracies run below 0 or above 100, however wide an interval over few seeds is."""
+    for ax in axes:
+        low, high = ax.get_xlim() if axis == "x" else ax.get_ylim()
+        ax.set(**{f"{axis}lim": (max(low, 0.0), min(high, 100.0))})
+
+
 def legend(figure: Figure, handles: list[Line2D]) -> None:
     """One legend below all panels; none without handles."""
     if handles:
@@ -106,6 +131,8 @@ def training_curves(table: pd.DataFrame, title: str) -> Figure:
                 low, high = line["value"] - line["ci95"], line["value"] + line["ci95"]
                 ax.fill_between(line["iteration"], low, high, color=colours[str(name)], alpha=0.15, linewidth=0)
         ax.set(title=label, xlabel="iteration", ylabel="")
+        if measure != "loss" and not part.empty:
+            within_percent([ax])
     legend(
         figure, [Line2D([], [], color=colours[name], linestyle=(0, dashes[name]), label=name) for name in names]
     )  # fmt: skip
@@ -126,7 +153,7 @@ def accuracy_by_shot(table: pd.DataFrame, title: str) -> Figure:
     backbones = list(dict.fromkeys(table["backbone"]))
     methods = list(dict.fromkeys(table["method"]))
     shots = sorted(table["shot"].unique())
-    colours = palette(methods)
+    look = looks(methods)
     figure, axes = plt.subplots(
         1, len(backbones), figsize=(4.2 * len(backbones) + 0.6, 4), sharey=True, squeeze=False, layout="constrained"
     )
@@ -138,22 +165,20 @@ def accuracy_by_shot(table: pd.DataFrame, title: str) -> Figure:
             shift = 0.04 * (i - (len(methods) - 1) / 2)  # intervals side by side, not one on the other
             places = np.array([shots.index(shot) for shot in line["shot"]]) + shift
             ax.errorbar(
-                places, line["accuracy"], yerr=line["ci95"].fillna(0), color=colours[method], capsize=3, linewidth=1.5,
-                marker=MARKERS[i % len(MARKERS)], markersize=6, linestyle=(0, DASHES[i % len(DASHES)]),
+                places, line["accuracy"], yerr=line["ci95"].fillna(0), color=look[method].colour, capsize=3, linewidth=1.5,
+                marker=look[method].marker, markersize=6, linestyle=(0, look[method].dashes),
             )  # fmt: skip
         ax.set(title=backbone, xlabel="support images a class (shots)", xlim=(-0.4, len(shots) - 0.6))
         ax.set_xticks(range(len(shots)), [str(shot) for shot in shots])
+    within_percent(axes[0])
     axes[0][0].set_ylabel("accuracy on novel classes (%)")
     legend(
         figure,
         [
-            Line2D(
-                [], [], color=colours[method], marker=MARKERS[i % len(MARKERS)], label=method,
-                linestyle=(0, DASHES[i % len(DASHES)]),
-            )
-            for i, method in enumerate(methods)
+            Line2D([], [], color=one.colour, marker=one.marker, label=method, linestyle=(0, one.dashes))
+            for method, one in look.items()
         ],
-    )  # fmt: skip
+    )
     figure.suptitle(title)
     return figure
 
@@ -182,6 +207,7 @@ def published_vs_measured(table: pd.DataFrame, title: str) -> Figure:
     labels = [f"{row.shot}-shot, {row.population}: {row.setting}" for row in table.itertuples()]
     ax.set_yticks(places, labels)
     ax.set(xlabel="accuracy (%)", ylim=(-0.7, len(table) - 0.3))
+    within_percent([ax], "x")
     ax.grid(visible=False, axis="y")
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     figure.suptitle(title)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fewshot.report.cells import Measured
+from fewshot.report.cells import Measured, spread_of
 from fewshot.report.papers import EXTENSIONS, stage2_name
 from fewshot.report.rendering import Accuracy, Cell, Column, Table
 from fewshot.report.results import Row
@@ -53,13 +53,9 @@ def ordered(run: Measured) -> list[tuple[str, str]]:
     return sorted(run.first, key=rank)
 
 
-def _caption(run: Measured) -> str:
-    caption = run.caption().replace("all-way accuracy", "Accuracy")
-    return caption.replace("interval over tasks", "interval over draws of the exemplars")
-
-
 def _table(run: Measured, population: str) -> Table | None:
     rows: list[list[Cell]] = []
+    run.shown = set()
     for place in ordered(run):
         (pair,) = run.pairs(place)  # a method pools in one way
         cells = [cell for shot in run.shots for cell in run.cells(place, shot, pair, population)]
@@ -69,7 +65,7 @@ def _table(run: Measured, population: str) -> Table | None:
         return None
     title, words = POPULATIONS[population]
     columns = [Column("method"), *_network_columns(run), *run.columns(f"n = {shot}" for shot in run.shots)]
-    return Table(f"low_shot_{population}", title, f"{words} {_caption(run)}", columns, rows)
+    return Table(f"low_shot_{population}", title, f"{words} {run.caption()}", columns, rows)
 
 
 def _class_means(run: Measured, rows: Sequence[Row]) -> list[Table]:
@@ -92,7 +88,8 @@ def _class_means(run: Measured, rows: Sequence[Row]) -> list[Table]:
         return []
     columns = [Column("method"), *_network_columns(run), Column("classes")]
     columns += [Column("measured", f"n = {shot}", numbers=True) for shot in run.shots]
-    caption = "Mean over classes of the accuracy of each class, in percent; ± is half the 95 % interval over draws or seeds."
+    caption = "Mean over classes of the accuracy of each class, in percent; ± is half the 95 % interval "
+    caption += f"{spread_of(run.plan.config)}."
     return [Table("low_shot_class_means", "Mean per-class accuracy", caption, columns, found)]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fewshot.data.store import Store
-from fewshot.report.drawing import DASHES, MARKERS, legend, palette, say
+from fewshot.report.drawing import DASHES, legend, looks, palette, say, within_percent
 from fewshot.report.low_shot import POPULATIONS
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def finetuning_curves(table: pd.DataFrame, title: str) -> Figure:
                     ax.fill_between(epochs, middle - half, middle + half, color=shades[label], alpha=0.15, linewidth=0)
             ax.set(title=f"n = {shot}" if population == populations[0] else "")
             ax.set_xlabel("epoch" if population == populations[-1] else "")
+        within_percent(line)
         line[0].set_ylabel(f"{POPULATIONS[population][0]} (%)")
     dashes = {label: (0, DASHES[i % len(DASHES)]) for i, (label, _) in enumerate(lines)}
     legend(figure, [Line2D([], [], color=shades[label], linestyle=dashes[label], label=label) for label in dashes])
@@ -74,7 +75,7 @@ def _by(table: pd.DataFrame, column: str, words: str, title: str) -> Figure:
 
     populations = [name for name in POPULATIONS if name in set(table["population"])]
     lines = _lines(table)
-    shades = palette([label for label, _ in lines])
+    look = looks([label for label, _ in lines])
     places = sorted(table[column].unique())
     figure, axes = plt.subplots(
         1, len(populations), figsize=(3.6 * len(populations) + 0.6, 4.2), squeeze=False, layout="constrained"
@@ -86,15 +87,16 @@ def _by(table: pd.DataFrame, column: str, words: str, title: str) -> Figure:
                 shift = 0.03 * (i - (len(lines) - 1) / 2)
                 ax.errorbar(
                     np.array([places.index(place) for place in points[column]]) + shift, points["accuracy"],
-                    yerr=points["ci95"].fillna(0), color=shades[label], capsize=2, marker=MARKERS[i % len(MARKERS)],
-                    markersize=5, linestyle=(0, DASHES[i % len(DASHES)]), linewidth=1.3,
+                    yerr=points["ci95"].fillna(0), color=look[label].colour, capsize=2, marker=look[label].marker,
+                    markersize=5, linestyle=(0, look[label].dashes), linewidth=1.3,
                 )  # fmt: skip
         ax.set_xticks(range(len(places)), [str(place) for place in places])
         ax.set(title=POPULATIONS[population][0], xlabel=words)
+    within_percent(axes[0])
     axes[0][0].set_ylabel("accuracy (%)")
     handles = [
-        Line2D([], [], color=shades[x], marker=MARKERS[i % len(MARKERS)], linestyle=(0, DASHES[i % len(DASHES)]), label=x)
-        for i, (x, _) in enumerate(lines)
+        Line2D([], [], color=one.colour, marker=one.marker, linestyle=(0, one.dashes), label=label)
+        for label, one in look.items()
     ]
     legend(figure, handles)
     figure.suptitle(title)

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from fewshot.config import AS_TRAINED
+from fewshot.config import AS_TRAINED, RunConfig
 from fewshot.data.store import open_store
 from fewshot.drawings import DRAWING, figures
 from fewshot.errors import DataError
@@ -22,7 +22,7 @@ from fewshot.files import atomic
 from fewshot.plan import Plan
 from fewshot.report import plots
 from fewshot.report.assembly import deviation_table, network_table
-from fewshot.report.cells import difference
+from fewshot.report.cells import difference, spread_of
 from fewshot.report.facts import facts, origin, terms
 from fewshot.report.graph import graph
 from fewshot.report.pages import data_uri, render
@@ -71,7 +71,9 @@ def write_report(plan: Plan, published: Path = PUBLISHED) -> None:
         facts=facts(plan, store, networks, times),
         terms=terms(rows),
         tables={table.name: table for table in accuracy_tables(plan, rows, numbers)},
-        comparison=comparison_table(rows),
+        comparison=comparison_table(rows, spread_of(config)),
+        spread=spread_of(config),
+        seeds=len(config.seeds),
         pairs=pairs_table(_read(plan.results / "paired.csv")),
         settings=settings_table(_read(plan.results / "summary.csv")),
         networks=network_table(networks),
@@ -93,8 +95,8 @@ def write_report(plan: Plan, published: Path = PUBLISHED) -> None:
 # --- tables ----------------------------------------------------------------------------------------------------------
 
 
-def comparison_table(rows: Sequence[Row]) -> Table:
-    """Every setting that a paper has a number for: measured, published, and the difference."""
+def comparison_table(rows: Sequence[Row], spread: str) -> Table:
+    """Every setting that a paper has a number for: measured (its interval is over `spread`), published, and the difference."""
     found: list[list[Cell]] = []
     for row in plots.published_table(rows).to_dict("records"):
         measured = Accuracy(row["accuracy"], row["ci95"])
@@ -105,7 +107,10 @@ def comparison_table(rows: Sequence[Row]) -> Table:
                 difference(measured, published), row["published_source"],
             ]
         )  # fmt: skip
-    caption = "Accuracy in percent, difference in points. The deviations below say why the two may differ."
+    caption = (
+        f"Accuracy in percent with half its 95 % interval, measured {spread}; difference in points. The deviations below say "
+        "why the two may differ."
+    )
     columns = [Column("setting"), Column("shots"), Column("classes")]
     columns += [Column(name, numbers=True) for name in ("measured", "published", "difference")]
     return Table("comparison", "Measured and published", caption, [*columns, Column("source")], found)
@@ -127,7 +132,7 @@ def pairs_table(paired: pd.DataFrame) -> Table:
     ]  # fmt: skip
     columns = [Column(name) for name in ("setting", "less", "shots", "classes", "seed")]
     columns += [Column("difference", numbers=True), Column("tasks", right=True), Column("interval holds 0")]
-    caption = "Mean difference over the common tasks, in points, with half its 95 % interval."
+    caption = "Mean difference over the common tasks of one seed, in points, with half its 95 % interval over these tasks."
     return Table("pairs", "All pairs on the same tasks", caption, columns, found)
 
 
@@ -144,7 +149,10 @@ def settings_table(summary: pd.DataFrame) -> Table:
     ]  # fmt: skip
     columns = [Column(name) for name in ("method", "backbone", "shots", "classes", "testing", "seed")]
     columns += [Column("measured", numbers=True), Column("published", numbers=True), Column("tasks", right=True)]
-    caption = "Accuracy in percent. MLflow holds the job behind a row under the tag run_key."
+    caption = (
+        "Accuracy of each seed in percent, with half its 95 % interval over tasks. MLflow holds the job behind a row under the "
+        "tag run_key."
+    )
     return Table("settings", "All evaluated settings", caption, [*columns, Column("run_key")], found)
 
 
@@ -155,40 +163,69 @@ def _setting(network: str, adaptation: str, support: str, query: str) -> str:
 
 # --- figures ---------------------------------------------------------------------------------------------------------
 
-_CAPTIONS = {
-    "accuracy_by_shot": (
-        "Accuracy by shots",
-        "Accuracy on novel classes by the number of support images a class, with the 95 % interval.",
-    ),
-    "published_vs_measured": (
-        "Published and measured",
-        "Measured and published accuracy of every setting that a paper reports; a line joins the two.",
-    ),
-    "paired_gains": ("Paired gains", "Difference of one setting over another on the same tasks, with its 95 % interval."),
-    "training_curves": (
-        "Training curves",
-        "Training loss and accuracy, and few-shot accuracy on the validation classes along the way.",
-    ),
-    "activation_maps": (
-        "Class activation maps",
-        "The probability of the true class at every location, by a network trained with global average pooling and by one "
-        "trained densely; the first images found of each case, none picked by eye.",
-    ),
-    "distance_histograms": (
-        "Gradients and distances",
-        "How many of a training task's distances, and of the loss's gradients by them, are how large, after given iterations.",
-    ),
-    "class_vectors": (
-        "Classes by activations and by parameters",
-        "The classes' mean activations and the classifier's parameters, a t-SNE each; a class looks the same on both sides.",
-    ),
-    "leak_sweep": ("Leak", "Accuracy over s, where the leaky squared Euclidean distance begins to leak, and over its slope r."),
-    "low_shot_accuracy": ("Accuracy by exemplars", "Accuracy by the number of exemplars of each novel class."),
-    "embedding_size": ("Accuracy by width", "Accuracy by the width of the embedding."),
-    "finetuning_curves": ("Fine-tuning", "Accuracy along the epochs of fine-tuning."),
-    "exemplars": ("Exemplars", "Single exemplars by the recall of the class that they stand for."),
-}
-"""Name of a figure's file -> title and caption."""
+
+def _captions(config: RunConfig) -> dict[str, tuple[str, str]]:
+    """Name of a figure's file -> title and caption."""
+    spread = f"with the 95 % interval {spread_of(config)}"
+    difference = "mean of the seeds' differences" if len(config.seeds) > 1 else "mean difference"
+    return {
+        "accuracy_by_shot": (
+            "Accuracy by shots",
+            f"Accuracy on novel classes by the number of support images a class, {spread}.",
+        ),
+        "published_vs_measured": (
+            "Published and measured",
+            f"Measured accuracy, {spread}, and published accuracy of every setting that a paper reports; a line joins the two.",
+        ),
+        "paired_gains": (
+            "Paired gains",
+            f"The {difference} of one setting over another on the same tasks, {spread}.",
+        ),
+        "training_curves": (
+            "Training curves",
+            "Training loss and accuracy, and few-shot accuracy on the validation classes along the way with its 95 % interval "
+            "over validation tasks; a line a network and seed.",
+        ),
+        "activation_maps": ("Class activation maps", _maps(config)),
+        "distance_histograms": (
+            "Gradients and distances",
+            "How many of a training task's distances, and of the loss's gradients by them, are how large, after given "
+            "iterations.",
+        ),
+        "class_vectors": (
+            "Classes by activations and by parameters",
+            "The classes' mean activations and the classifier's parameters, a t-SNE each; a class looks the same on both "
+            "sides.",
+        ),
+        "leak_sweep": (
+            "Leak",
+            f"Accuracy over s, where the leaky squared Euclidean distance begins to leak, and over its slope r, {spread}.",
+        ),
+        "low_shot_accuracy": (
+            "Accuracy by exemplars",
+            f"Accuracy by the number of exemplars of each novel class, {spread}.",
+        ),
+        "embedding_size": ("Accuracy by width", f"Accuracy by the width of the embedding, {spread}."),
+        "finetuning_curves": (
+            "Fine-tuning",
+            "Accuracy along the epochs of fine-tuning, with the 95 % interval over draws of the exemplars"
+            f"{', of the first seed' if len(config.seeds) > 1 else ''}.",
+        ),
+        "exemplars": ("Exemplars", "Single exemplars by the recall of the class that they stand for."),
+    }
+
+
+def _maps(config: RunConfig) -> str:
+    """Which networks and prototypes the activation maps are of."""
+    settings = config.activation_maps
+    if settings is None:
+        return ""
+    first, second = settings.networks
+    images = "one image" if settings.shot == 1 else f"{settings.shot} images"
+    return (
+        f"The probability of the true class at every location, by the network {first} and by {second}, in this order; of novel "
+        f"classes against prototypes of {images} a class. The first images found of each case, none picked by eye."
+    )
 
 
 def _figures(plan: Plan) -> Iterable[Figure]:
@@ -196,7 +233,7 @@ def _figures(plan: Plan) -> Iterable[Figure]:
     folder, drawn = plan.results / "figures", figures(plan)
     if "low_shot_accuracy" in drawn:  # has the panel of accuracy_by_shot, among others
         del drawn["accuracy_by_shot"]
-    for name, (title, caption) in _CAPTIONS.items():
+    for name, (title, caption) in _captions(plan.config).items():
         if name in drawn and (name == "activation_maps" or len(_read(folder / f"{name}.csv"))):
             drawing = drawn[name] == DRAWING
             file, kind = (f"{name}.svg", "image/svg+xml") if drawing else (f"{name}.png", "image/png")

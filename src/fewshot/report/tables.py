@@ -9,7 +9,7 @@ import pandas as pd
 
 from fewshot.config import AS_TRAINED, ImplantingSettings
 from fewshot.plan import Plan
-from fewshot.report.cells import ADAPTED_PAIRS, PAIRS, Measured, pair_title, reported
+from fewshot.report.cells import ADAPTED_PAIRS, PAIRS, Key, Measured, pair_title, reported, spread_of
 from fewshot.report.comparable import MAIN_TABLES, paper_of
 from fewshot.report.gains import gains_table
 from fewshot.report.low_shot import low_shot_tables
@@ -34,14 +34,14 @@ def accuracy_tables(plan: Plan, rows: Sequence[Row], published: pd.DataFrame) ->
     run = Measured(plan, rows, published)
     if plan.config.evaluation.way == "all":
         return low_shot_tables(run, rows)
-    found: list[tuple[Table, set[tuple[str, str, int, str, str]]]] = []
+    found: list[tuple[Table, set[Key]]] = []
     for make in (_methods, _stage1, _poolings, _stage2_poolings):
         run.shown = set()
         table = make(run)
         if table is not None:
             found.append((table, run.shown))
     found = sorted(found, key=lambda one: sum(one[1] < other[1] for other in found))  # a fuller table before its excerpts
-    seen: set[tuple[str, str, int, str, str]] = set()
+    seen: set[Key] = set()
     chosen = []
     for table, shown in found:
         own = table.rows[: len(table.rows) - table.reported]
@@ -69,7 +69,7 @@ def _methods(run: Measured) -> Table | None:
             measured.add((backbone_name(settings), stage1_name(settings), first.record.adaptation != AS_TRAINED))
         cells = [cell for shot in run.shots for cell in run.cells(place, shot, pair)]
         rows.append([first.method, run.backbone(place), pair_title(pair), *cells])
-    if not rows:
+    if not run.shown:
         return None
     literature, unlike = _literature(run, measured, papers or {"000"})
     caption = run.caption() + " Testing: pooling of support / query features."
@@ -113,20 +113,17 @@ def _stage1(run: Measured) -> Table | None:
     """Shape of Table 1: networks as trained; those trained densely tested with global max-pooling."""
     chosen = {"gap": "gap/gap", "dense": "gmp/gmp"}
     rows: list[list[Cell]] = []
-    dense, places = False, set()
+    dense = False
     for place, first in run.first.items():
         pooling = first.record.network.settings.classifier.pooling
         pair = chosen.get(pooling, "")
         if place[1] == AS_TRAINED and pair in run.pairs(place):
             dense = dense or pooling == "dense"
-            places.add(place)
             cells = [cell for shot in run.shots for cell in run.cells(place, shot, pair)]
             rows.append([run.backbone(place), first.method, *cells])
     if not dense:
         return None
-    caption = (
-        run.caption(places) + " As trained; GMP on support and queries for DC, GAP on both otherwise (paper 000, Table 1)."
-    )
+    caption = run.caption() + " As trained; GMP on support and queries for DC, GAP on both otherwise (paper 000, Table 1)."
     columns = [Column("backbone"), Column("stage 1"), *run.columns(f"{shot}-shot" for shot in run.shots)]
     return Table("stage1", "Stage 1 only, accuracy on novel classes", caption, columns, rows)
 
@@ -149,15 +146,12 @@ def _poolings(run: Measured) -> Table | None:
                 rows.append([run.first[place].method, run.backbone(place), f"{shot}-shot", population, *flat])
     if not rows:
         return None
-    caption = (
-        run.caption({place for place, _ in wanted})
-        + " As trained. Heads: pooling of support / query features at testing (paper 000, Table 2)."
-    )
+    caption = run.caption() + " As trained. Heads: pooling of support / query features at testing (paper 000, Table 2)."
     if any(row[3] != "novel" for row in rows):
         known = {len(row.record.network.info["classes"]) for row in run.first.values()}
         among = ", ".join(f"{count} base classes (chance {100 / count:.2g} %)" for count in sorted(known))
         caption += f" Base: held-out images among all {among}; both: base and novel queries among all classes together."
-        caption += " Intervals are over tasks; that all tasks draw base images from the same held-out ones is not in them."
+        caption += " That all tasks draw base images from the same held-out ones is not in the intervals."
     columns = [
         Column("stage 1"),
         Column("backbone"),
@@ -188,7 +182,7 @@ def _stage2_poolings(run: Measured) -> Table | None:
     plain = [(str(row[0]).split(" [")[0], *row[1:5]) for row in rows]
     if len(set(plain)) == len(rows):  # the columns tell the settings apart: no need of the config's names
         rows = [[name[0], *row[1:]] for name, row in zip(plain, rows, strict=True)]
-    caption = run.caption(places) + " Heads: pooling of support / query features at testing (paper 000, Table 3)."
+    caption = run.caption() + " Heads: pooling of support / query features at testing (paper 000, Table 3)."
     columns = [
         Column("method"),
         Column("backbone"),
@@ -217,7 +211,9 @@ def _gains(run: Measured, rows: Sequence[Row]) -> Table | None:
         gain = Difference(row["difference"], row["ci95"])
         cells.append([row["gain"], f"{row['shot']}-shot", row["population"], f"{row['tasks']:,}", gain, *published])
     columns = [Column("gain"), Column("shots"), Column("classes"), Column("tasks"), Column("measured", numbers=True)]
-    caption = "Points of percent, task by task on the same tasks; ± is half the 95 % interval of the mean difference."
+    mean = "mean difference" if len(run.plan.config.seeds) == 1 else "mean of the seeds' differences"
+    caption = f"Points of percent, task by task on the same tasks; ± is half the 95 % interval of the {mean}, "
+    caption += f"{spread_of(run.plan.config)}."
     if with_published:
         columns.append(Column("published", numbers=True))
         caption += " Published: the difference of the paper's two averages, which it does not pair."

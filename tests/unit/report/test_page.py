@@ -91,6 +91,24 @@ def test_a_run_without_published_numbers_says_so(made_page) -> None:
     assert "mind its terms" not in text
 
 
+@pytest.mark.parametrize(("seeds", "over", "other"), [([0], "over tasks", "seeds"), ([0, 1], "over 2 seeds", "narrower")])
+def test_the_page_says_what_its_intervals_are_over(made_page, seeds, over, other) -> None:
+    _, text = made_page(seeds=seeds)
+    assert f"with half their 95 % interval {over} (Student's t)" in text
+    assert (
+        f"<figcaption>Accuracy on novel classes by the number of support images a class, with the 95 % interval {over}." in text
+    )
+    paired = text[text.index('<section id="paired">') : text.index('<section id="training">')]
+    assert other not in paired.partition("<h3")[0].partition("<figure")[0]
+    assert "much narrower" not in text
+
+
+def test_the_caption_of_activation_maps_names_the_networks_and_the_prototypes(made_page) -> None:
+    _, text = made_page(activation_maps={"networks": ["r12-dense", "small-gap"], "shot": 1})
+    assert "by the network r12-dense and by small-gap, in this order" in text
+    assert "prototypes of one image a class" in text
+
+
 def test_the_same_files_give_the_same_page(made_page) -> None:
     plan, text = made_page()
     write_report(plan)

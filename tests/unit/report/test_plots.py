@@ -162,6 +162,22 @@ def test_a_figure_without_data_says_so(tmp_path: Path) -> None:
             drawing.save(figure, tmp_path / "figure.svg")
 
 
+def test_no_two_of_many_lines_look_alike() -> None:
+    found = list(drawing.looks([str(i) for i in range(60)]).values())
+    assert len({(look.colour, look.marker) for look in found}) == 60
+    assert len({(look.colour, look.dashes) for look in found[:30]}) == 30
+
+
+def test_accuracies_are_drawn_between_0_and_100_however_wide_their_interval() -> None:
+    table = pd.DataFrame(
+        {"backbone": "C128F", "method": ["GAP", "DC"], "shot": 1, "accuracy": [20.0, 90.0], "ci95": [60.0, 60.0]}
+        | {"setting": ["GAP", "DC"], "population": "novel", "published": [30.0, 80.0], "published_ci95": [0.1, 0.1]}
+    )
+    with drawing.style():
+        assert drawing.accuracy_by_shot(table, "").axes[0].get_ylim() == (0, 100)
+        assert drawing.published_vs_measured(table, "").axes[0].get_xlim() == (0, 100)
+
+
 def test_style_leaves_no_trace() -> None:
     import matplotlib as mpl
 

@@ -168,8 +168,8 @@ def test_a_backbone_of_other_widths_than_its_name_says_them(made_run: Make) -> N
     ("usual", "others", "words"),
     [
         (40, {}, " Over 40 tasks. "),
-        (40, {"r12-gap": 20}, " Over 40 tasks; GAP: 20 of them. "),
-        (1, {"r12-gap": 2, "r12-dense": 40}, " Over 1 task; DC: over 40; GAP: over 2. "),
+        (40, {"r12-gap": 20}, " Over 40 tasks; GAP, ResNet-12: 20 of them. "),
+        (1, {"r12-gap": 2, "r12-dense": 40}, " Over 40 tasks; GAP, ResNet-12: 2 of them; GAP, C128F: 1 of them. "),
     ],
 )
 def test_how_many_tasks_a_table_is_of(made_run: Make, usual: int, others: dict[str, int], words: str) -> None:
@@ -178,6 +178,33 @@ def test_how_many_tasks_a_table_is_of(made_run: Make, usual: int, others: dict[s
     tests += [{"networks": [name], "tasks": count, "shots": [1]} for name, count in others.items()]
     found, _ = tables(made_run(evaluation={"shots": [1], "tasks": 40, "queries": 3, "tests": tests}))
     assert words in next(iter(found.values())).caption
+
+
+def test_the_number_of_tasks_is_that_of_the_cells_shown(made_run: Make) -> None:
+    """The other poolings of a network are in another table, with a number of tasks of their own."""
+    tests = [
+        {"networks": ["r12-gap"]},
+        {"networks": ["r12-dense"], "poolings": ["gap/dense"]},
+        {"networks": ["r12-dense"], "poolings": ["gap/gap", "gap/gmp"], "tasks": 20},
+    ]
+    found, _ = tables(made_run(evaluation={"shots": [5], "tasks": 40, "queries": 3, "tests": tests}, activation_maps=None))
+    assert " Over 40 tasks. " in found["methods"].caption
+    assert " Over 20 tasks; DC, GAP / DC: over 40. " in found["poolings"].caption
+
+
+@pytest.mark.parametrize(("seeds", "over"), [([0], "over tasks"), ([0, 1, 2], "over 3 seeds")])
+def test_captions_say_what_the_intervals_are_over(made_run: Make, seeds: list[int], over: str) -> None:
+    found, _ = tables(made_run(seeds=seeds))
+    assert f"measured, the interval {over} by Student's t" in found["methods"].caption
+    assert found["gains"].caption.split(";")[1].partition(".")[0].endswith(over)
+    assert not any("Intervals are over tasks" in table.caption for table in found.values())
+
+
+def test_a_run_of_both_populations_alone_has_no_table_of_novel_classes(made_run: Make) -> None:
+    tests = [{"networks": ["r12-gap", "r12-dense"], "populations": ["both"]}]
+    found, _ = tables(made_run(evaluation={"shots": [5], "tasks": 4, "queries": 3, "tests": tests}))
+    assert "methods" not in found
+    assert "poolings" in found
 
 
 def test_shape_of_table_2(made_run: Make) -> None:
