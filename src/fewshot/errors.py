@@ -3,6 +3,11 @@
 LONGEST = 1500
 
 
+def printable(text: str) -> str:
+    """A text in one line that any file and terminal takes: control characters and halves of characters as escapes."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
 class FewshotError(Exception):
     """Something the user can mend: a file, a setting, an archive. Shown as one line, never as a traceback.
 
@@ -11,7 +16,7 @@ class FewshotError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        line = "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in message)
+        line = printable(message)
         super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[-LONGEST // 3 :]}")
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from fewshot import transfer
 from fewshot.config import RunConfig, load
 from fewshot.data.archives import MEBIBYTE, Archive, Known, members
-from fewshot.data.decoding import _decode_batch
+from fewshot.data.decoding import _decode_batch, _refuse
 from fewshot.data.pictures import decode_image
 from fewshot.data.splits import read_split
 from fewshot.data.unpickle import load_restricted
@@ -179,7 +179,7 @@ def _decode(payload: bytes) -> np.ndarray:
 
 def _read_picture(data: bytes, folder: Path) -> None:
     (folder / "decoded").touch()
-    _decode_batch(_decode, [("file", data)], 16, str(folder / "decoded"), 0)
+    _refuse(_decode_batch(_decode, [("file", data)], 16, str(folder / "decoded"), 0)[1])
     assert (folder / "decoded").stat().st_size == 16 * 16 * 3
 
 

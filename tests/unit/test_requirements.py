@@ -8,17 +8,16 @@ from fewshot.config import merge, parse
 from fewshot.errors import DataError
 from fewshot.plan import Plan
 
-from .conftest import TINY
 
-
-def plan_of(**changes):
-    return Plan(parse(merge(TINY, changes)))
+@pytest.fixture
+def plan_of(tiny_config):
+    return lambda **changes: Plan(parse(merge(tiny_config.as_dict(), changes)))
 
 
 MAPS = {"networks": ["c128f-gap", "resnet12-dense"]}
 
 
-def test_what_is_there_is_enough(tiny_store):
+def test_what_is_there_is_enough(tiny_store, plan_of):
     requirements.require(tiny_store, plan_of(activation_maps=MAPS | {"shot": 19}))
 
 
@@ -33,25 +32,25 @@ def test_what_is_there_is_enough(tiny_store):
         ),
     ],
 )
-def test_too_few_images_are_refused_with_the_keys_to_lower(tiny_store, changes, message):
+def test_too_few_images_are_refused_with_the_keys_to_lower(tiny_store, plan_of, changes, message):
     with pytest.raises(DataError, match=message) as caught:
         requirements.require(tiny_store, plan_of(**changes))
     assert "\n" not in str(caught.value)
 
 
-def test_populations_of_base_images_need_some(tiny_store):
+def test_populations_of_base_images_need_some(tiny_store, plan_of, tiny_config):
     none = dataclasses.replace(tiny_store, held_out=np.zeros_like(tiny_store.held_out))
     with pytest.raises(DataError, match=r"no held-out images of base classes, which population base of .* take the population"):
         requirements.require(none, plan_of())
     novel = {"tests": [{"networks": ["c128f-gap"]}]}
     requirements.require(none, plan_of(evaluation=novel))
     folder = {"name": "folder", "folder": "mine", "test_folder": "mine/tested"}
-    plan = Plan(parse(TINY | {"dataset": folder}))
+    plan = Plan(parse(tiny_config.as_dict() | {"dataset": folder}))
     with pytest.raises(DataError, match="add images of base classes to mine/tested, or take"):
         requirements.require(none, plan)
 
 
-def test_nothing_is_trained_or_tested_before_it_is_asked(tmp_path, monkeypatch, run_stages):
+def test_nothing_is_trained_or_tested_before_it_is_asked(tmp_path, monkeypatch, run_stages, plan_of):
     """The networks of another run may be there already, so testing asks too."""
     monkeypatch.chdir(tmp_path)
     plan = plan_of(activation_maps=MAPS | {"shot": 40})

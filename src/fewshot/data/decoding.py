@@ -21,6 +21,8 @@ from fewshot.errors import DataError
 
 BATCH_IMAGES = 256
 BATCH_BYTES = 16 * 2**20
+MOST_NAMED = 8
+"""Images that do not decode and are named at once."""
 
 
 def cores() -> int:
@@ -28,22 +30,39 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _decode_batch(decode: Callable[[Any], Image], items: list[tuple[str, Any]], size: int, target: str, start: int) -> int:
-    """Decode into rows `start`... of the raw file `target`: pixels need not travel back to the parent process."""
-    images = np.empty((len(items), size, size, 3), dtype=np.uint8)
+def _decode_batch(
+    decode: Callable[[Any], Image], items: list[tuple[str, Any]], size: int, target: str, start: int
+) -> tuple[int, list[tuple[str, str]]]:
+    """Decode into rows `start`... of the raw file `target`: pixels need not travel back to the parent process.
+
+    Returns:
+        The number of items, and those that do not decode, each with the reason.
+    """
+    images = np.zeros((len(items), size, size, 3), dtype=np.uint8)
+    broken: list[tuple[str, str]] = []
     for image, (file, payload) in zip(images, items, strict=True):
         try:
             image[:] = decode(payload)
         except Exception as error:  # whatever a broken file makes a decoder raise
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise DataError(f"{file}: the image does not decode ({reason}); replace the file or remove it") from None
+            broken.append((file, " ".join(str(error).split()) or type(error).__name__))
     with open(target, "r+b") as stream:  # noqa: PTH123 - a plain file object, as pwrite needs its number
         view = images.reshape(-1).data
         offset = start * size * size * 3
         while view:
             written = os.pwrite(stream.fileno(), view, offset)
             view, offset = view[written:], offset + written
-    return len(items)
+    return len(items), broken
+
+
+def _refuse(broken: list[tuple[str, str]]) -> None:
+    """End with the names of images that do not decode, where there are any."""
+    if len(broken) == 1:
+        [(file, reason)] = broken
+        raise DataError(f"{file}: the image does not decode ({reason}); replace the file or remove it")
+    if broken:
+        names = ", ".join(f"{file} ({reason})" for file, reason in broken[:MOST_NAMED])
+        more = " and more" if len(broken) > MOST_NAMED else ""
+        raise DataError(f"these images do not decode: {names}{more}; replace the files or remove them")
 
 
 def _end_with_parent() -> None:
@@ -98,10 +117,17 @@ def decode_all(
         seen: called with every item, in order.
 
     Raises:
-        DataError: an image does not decode.
+        DataError: images do not decode; names the first MOST_NAMED.
     """
     target.touch()
     start = 0
+    broken: list[tuple[str, str]] = []
+
+    def done(count: int, others: list[tuple[str, str]]) -> None:
+        advance(count)
+        broken.extend(others)
+        if len(broken) > MOST_NAMED:
+            _refuse(broken)
 
     def jobs() -> Iterator[tuple[Callable[[Any], Image], list[tuple[str, Any]], int, str, int]]:
         nonlocal start
@@ -113,15 +139,19 @@ def decode_all(
 
     if workers == 1:
         for job in jobs():
-            advance(_decode_batch(*job))
+            done(*_decode_batch(*job))
+        _refuse(broken)
         return
     pool = ProcessPoolExecutor(workers, initializer=_end_with_parent)
     try:
         stream = jobs()
-        waiting: deque[Future[int]] = deque(pool.submit(_decode_batch, *job) for job in islice(stream, 2 * workers))
+        waiting: deque[Future[tuple[int, list[tuple[str, str]]]]] = deque(
+            pool.submit(_decode_batch, *job) for job in islice(stream, 2 * workers)
+        )
         while waiting:
-            advance(waiting.popleft().result())
+            done(*waiting.popleft().result())
             waiting.extend(pool.submit(_decode_batch, *job) for job in islice(stream, 1))
+        _refuse(broken)
     except BrokenProcessPool:
         raise DataError(
             "a decoding process died (out of memory, or a script without `if __name__ == '__main__':`); try workers=1"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def published_split(name: str) -> Split:
 
 
 def read_split(file: Path, classes: Sequence[str]) -> Split:
-    """A user's csv file with the columns class and part.
+    """A user's csv file with the columns class and part; lines that start with # are comments, less rows of classes so named.
 
     Args:
         file: the file.
@@ -38,10 +38,11 @@ def read_split(file: Path, classes: Sequence[str]) -> Split:
     Raises:
         DataError: the file is missing, has other columns, or is no split of these classes.
     """
+    known = set(classes)
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(line for line in stream if not line.startswith("#"))
-            rows = [{key.strip(): (value or "").strip() for key, value in row.items() if key} for row in reader]
+            reader = csv.DictReader(line for line in stream if not _comment(line, known))
+            rows = [{key.strip(): value or "" for key, value in row.items() if key} for row in reader]
             header = [name.strip() for name in reader.fieldnames or ()]
     except FileNotFoundError:
         raise DataError(
@@ -51,7 +52,12 @@ def read_split(file: Path, classes: Sequence[str]) -> Split:
         raise DataError(f"{file}: not a csv file ({error}); write one with the columns class,part") from None
     if not {"class", "part"} <= set(header):
         raise DataError(f"{file}: the columns are {', '.join(header) or 'none'}; it needs class and part")
-    return checked(((row["class"], row["part"]) for row in rows), str(file), classes)
+    names = (row["class"] if row["class"] in known else row["class"].strip() for row in rows)
+    return checked(((name, row["part"].strip()) for name, row in zip(names, rows, strict=True)), str(file), classes)
+
+
+def _comment(line: str, classes: Container[str]) -> bool:
+    return line.startswith("#") and next(csv.reader([line]))[0] not in classes
 
 
 def checked(rows: Iterable[tuple[str, str]], where: str, classes: Iterable[str]) -> Split:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -15,7 +17,7 @@ from fewshot.data.archives import refuse_unknown
 from fewshot.data.pictures import decode_image, shorter_side
 from fewshot.data.sources.base import Item, Source
 from fewshot.data.splits import Split, checked, drawn, read_split
-from fewshot.errors import DataError
+from fewshot.errors import DataError, printable
 
 IGNORED = {"thumbs.db", "desktop.ini"}
 """Files that desktops leave in folders; names that start with a dot are ignored too."""
@@ -129,9 +131,9 @@ def class_names(folder: Path) -> list[str]:
     """The sub-folders, sorted.
 
     Raises:
-        DataError: there are none.
+        DataError: there are none, or one has a name that the tables of a store cannot hold.
     """
-    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    names = sorted(_name(path) for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not names:
         raise DataError(f"{folder}: no sub-folders; put the images of every class into a folder of its own")
     return names
@@ -141,7 +143,7 @@ def class_images(folder: Path) -> list[Path]:
     """The files of a class, sorted by name.
 
     Raises:
-        DataError: there are none, or one is a folder.
+        DataError: there are none, or one is a folder or has a name that the tables of a store cannot hold.
     """
     found = []
     for path in sorted(folder.iterdir()):
@@ -149,10 +151,23 @@ def class_images(folder: Path) -> list[Path]:
             continue
         if not path.is_file():
             raise DataError(f"{path}: a folder inside a class folder; move its images up or make it a class of its own")
+        _name(path)
         found.append(path)
     if not found:
         raise DataError(f"{folder}: class folder without images; add some or remove the folder")
     return found
+
+
+def _name(path: Path) -> str:
+    """The last part of a path, of which no line end may make two lines and which UTF-8 can be made of.
+
+    Raises:
+        DataError: it holds a control character, or bytes that are no text.
+    """
+    if any(unicodedata.category(sign) in ("Cc", "Cs") for sign in path.name):
+        name = ascii(os.fsencode(path.name).decode(errors="backslashreplace"))
+        raise DataError(f"{path.parent}: the name {name} in it holds a control character or is not UTF-8; rename it")
+    return path.name
 
 
 def beside(folder: Path) -> list[Path]:
@@ -167,4 +182,4 @@ def ignored(path: Path) -> bool:
 
 def first_of(names: Sequence[str]) -> str:
     """Three names, and how many more there are."""
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return printable(", ".join(names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -38,9 +38,9 @@ def pack_zip(path, content):
             file.writestr(name, data)
 
 
-def prepared(source, settings, out) -> Store:
+def prepared(source, settings, out, workers=1) -> Store:
     """The store of a source that is already open."""
-    write_source(source, settings, Path(out), workers=1, progress=False)
+    write_source(source, settings, Path(out), workers=workers, progress=False)
     return open_store(Path(out))
 
 

@@ -1,3 +1,4 @@
+import os
 import re
 
 import pytest
@@ -89,7 +90,7 @@ def test_a_file_that_is_no_image_is_named(tmp_path, kit, workers):
     cut.write_bytes(kit.picture(0, (50, 40))[:45])  # its head is whole
     settings = settings_for(tmp_path / "photos")
     with pytest.raises(DataError, match=r"class1/9\.png: the image does not decode .*; replace the file or remove it"):
-        kit.prepared(folder.source(settings), settings, tmp_path / "store")
+        kit.prepared(folder.source(settings), settings, tmp_path / "store", workers=workers)
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
 
@@ -99,6 +100,50 @@ def test_all_files_that_are_no_images_are_named_at_once(tmp_path, kit):
         (tmp_path / "photos" / "class1" / f"notes{i}.txt").write_text("text")
     with pytest.raises(DataError, match=r"Pillow knows: class1/notes0\.txt, .*notes2\.txt and 2 more; remove from the class"):
         folder.source(settings_for(tmp_path / "photos"))
+
+
+@pytest.mark.parametrize(("cut", "words"), [(3, r"class1/2\.png \([^,]*\); replace the files"), (12, r" and more; replace")])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_images_that_are_cut_short_are_named_at_once(tmp_path, kit, cut, words, workers):
+    make(kit, tmp_path / "photos", classes=3, images=12)
+    for i in range(cut):
+        (tmp_path / "photos" / "class1" / f"{i}.png").write_bytes(kit.picture(0, (50, 40))[:45])
+    settings = settings_for(tmp_path / "photos")
+    with pytest.raises(DataError, match=r"do not decode: class1/0\.png \(.*\), class1/1\.png \(.*" + words) as caught:
+        kit.prepared(open_source(settings), settings, tmp_path / "store", workers=workers)
+    assert str(caught.value).count("class1/") == min(cut, 8)
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+@pytest.mark.parametrize("name", [b"a\rb", b"a\nb", b"a\x1bb", b"caf\xe9"])
+@pytest.mark.parametrize("inside", [False, True])
+def test_names_that_no_table_holds_are_refused_in_one_line(tmp_path, kit, name, inside):
+    make(kit, tmp_path / "photos")
+    root = os.fsencode(tmp_path / "photos" / ("class1" if inside else ""))
+    if inside:
+        with open(os.path.join(root, name + b".png"), "wb") as file:  # noqa: PTH118, PTH123
+            file.write(kit.picture(0, (9, 9)))
+    else:
+        os.mkdir(os.path.join(root, name))  # noqa: PTH102, PTH118
+    with pytest.raises(DataError, match=r"photos.*: the name '.*' in it holds a control .* is not UTF-8; rename it$") as caught:
+        folder.source(settings_for(tmp_path / "photos"))
+    assert str(caught.value).isascii()
+    assert str(caught.value).isprintable()
+
+
+def test_classes_with_odd_names(tmp_path, kit, monkeypatch):
+    names = ["#1", "#2", " led", "led", 'quo"ted', "a,b", "führer", "NA"]
+    for i, name in enumerate(names):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        (tmp_path / "photos" / name / "x.png").write_bytes(kit.picture(i, (9, 9)))
+    rows = '#1,base\n# a remark\n#2, test\n led,base\nled ,val\n"quo""ted",base\n"a,b",base\nführer,test\nNA,base\n'
+    (tmp_path / "split.csv").write_text(f'# split "by hand\nclass,part\n{rows}', encoding="utf-8")
+    settings = settings_for(tmp_path / "photos", split=str(tmp_path / "split.csv"), held_out=0)
+    with open(os.fsencode(tmp_path / "photos") + b"/caf\xe9\r.txt", "wb"):  # noqa: PTH123 - what is left out may be called anything
+        pass
+    store = kit.prepared(open_source(settings), settings, tmp_path / "store")
+    assert store.meta["notes"] == [r"Not in a class folder, so left out: caf\udce9\r.txt."]
+    assert store.classes["name"].tolist() == ["#1", " led", 'quo"ted', "a,b", "NA", "led", "#2", "führer"]
 
 
 def test_a_decompression_bomb_is_refused_in_one_line(tmp_path, kit, monkeypatch):
