@@ -164,7 +164,7 @@ def take(archives: Annotated[list[Path], typer.Argument(help="What `fewshot pack
 
 @app.command()
 def imprint(
-    model: Annotated[Path, typer.Option(help="Folder of a trained network: model.safetensors and model.json.")],
+    model: Annotated[Path, typer.Option(help="A network's folder, or its archive as `fewshot pack` writes it.")],
     images: Annotated[Path, typer.Option(help="Folder with one sub-folder of images a new class.")],
     out: Annotated[Path | None, typer.Option(help="Folder to write (default: beside the model, <model>-imprinted).")] = None,
     threads: Threads = None,
@@ -172,7 +172,7 @@ def imprint(
     """Add classes to a trained network from a few images of each, in one pass and without training (imprinting)."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
     with user_errors():
-        target = out or model.with_name(f"{model.name}-imprinted")
+        target = out or model.with_name(f"{model.name.removesuffix('.tar.gz')}-imprinted")
         names = stages.imprint(model, images, target, threads=threads)
         typer.echo(f"{target}: {len(names)} new classes: {', '.join(names)}")
 

@@ -19,6 +19,7 @@ from fewshot.locks import replacing_folder
 from fewshot.methods.imprinting import extended, imprint
 from fewshot.models.heads import CosineClassifier, pool
 from fewshot.models.network import Network
+from fewshot.transfer import network_folder
 
 logger = logging.getLogger(__name__)
 _WRITTEN_ANEW = ("format", "network", "sha256", "files")
@@ -28,7 +29,7 @@ def add_classes(model: Path, images: Path, out: Path, device: torch.device | str
     """Write a network that knows the classes of a folder besides its own; its word on its own classes is as before.
 
     Args:
-        model: folder of the trained network.
+        model: folder of the trained network, or its archive as `fewshot pack` writes it.
         images: folder with one sub-folder of images a class.
         out: folder to write; must not be there.
         device: where to compute.
@@ -44,7 +45,8 @@ def add_classes(model: Path, images: Path, out: Path, device: torch.device | str
         raise DataError(f"{out}: is there already; name another folder with --out")
     if not images.is_dir():
         raise DataError(f"{images}: no such folder; --images names the folder whose sub-folders are the new classes")
-    network, info = load_network(model, device)
+    with network_folder(model) as folder:
+        network, info = load_network(folder, device)
     pooling, classifier = network.settings.classifier.pooling, network.classifier
     if not isinstance(classifier, CosineClassifier) or pooling not in ("gap", "gmp"):
         raise ConfigError(

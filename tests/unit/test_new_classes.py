@@ -1,4 +1,5 @@
 import json
+import tarfile
 
 import numpy as np
 import pytest
@@ -99,6 +100,29 @@ def test_what_is_refused_leaves_nothing_behind(models, images, tmp_path):
     out.mkdir()
     with pytest.raises(DataError, match="is there already; name another folder with --out"):
         add_classes(model, images, out)
+
+
+def test_an_archive_is_taken_as_its_network(models, images, tmp_path):
+    from typer.testing import CliRunner
+
+    from fewshot.cli import app
+
+    packed = tmp_path / "packed" / "network-c128f-gap-seed0.tar.gz"
+    packed.parent.mkdir()
+    with tarfile.open(packed, "w:gz") as file:
+        for path in (models / "c128f-gap").iterdir():
+            file.add(path, f"resources/store/networks/c128f-gap-0/seed0/{path.name}")
+    add_classes(models / "c128f-gap", images, tmp_path / "of-folder")
+    arguments = ["imprint", "--model", str(packed), "--images", str(images), "--threads", "1"]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    (said,) = [path for path in packed.parent.iterdir() if path.is_dir()]
+    assert said.name == "network-c128f-gap-seed0-imprinted"
+    assert (said / "model.safetensors").read_bytes() == (tmp_path / "of-folder" / "model.safetensors").read_bytes()
+
+
+def test_a_model_that_is_not_there_is_said_to_be_missing(images, tmp_path):
+    with pytest.raises(DataError, match=r"nothing\.tar\.gz: no such model; name a network's folder, .* or an archive"):
+        add_classes(tmp_path / "nothing.tar.gz", images, tmp_path / "out")
 
 
 def test_the_command(models, images, tmp_path, capfd):
