@@ -103,7 +103,7 @@ def adapt(network: Network, sha256: str, store: Store, episodes: Episodes, job: 
         "format": FORMAT, "method": job.settings.method, "name": job.name, "settings": job.settings.as_dict(), "tasks": tasks,
         "way": way, "shot": shot, "network_sha256": sha256, "episodes_hash": episodes.hash, "data_hash": store.data_hash,
         "loss_first": float(sums[0, 0]) if len(sums) else None, "loss_last": float(sums[-1, 0]) if len(sums) else None,
-        "seconds": round(state.seconds, 1), "device": provenance.device_words(device),
+        "code": job_code.adaptation(job), "seconds": round(state.seconds, 1), "device": provenance.device_words(device),
         "threads": torch.get_num_threads(), "git_revision": provenance.git_revision(), "versions": provenance.versions(),
     }  # fmt: skip
     write_record(folder / "adapt.json", record, ("features.npy", "metrics.jsonl"))

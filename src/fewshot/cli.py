@@ -11,20 +11,23 @@ command are made again by the other.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 import yaml
 
-from fewshot import __version__, stages
+from fewshot import __version__, current, stages
 from fewshot.config import load, schema
 from fewshot.drawings import drawings
 from fewshot.job import user_errors
 from fewshot.locks import tidy
-from fewshot.plan import Plan
+from fewshot.plan import NetworkJob, Plan
 from fewshot.taken import adaptation_folder, evaluation_folder
 
+logger = logging.getLogger(__name__)
 app = typer.Typer(
     help="Few-shot image classification experiments, one arrow of the pipeline a command.",
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
@@ -42,13 +45,17 @@ def _plan(config: Path) -> Plan:
     return Plan(load(config))
 
 
-def _missing(path: Path, force: bool) -> bool:
-    """Whether a job has to run: its last output, `path`, is not there, or it is to be made again."""
-    if path.exists() and not force:
-        tidy(path)
-        logging.getLogger(__name__).info("%s is there; --force does it again", path)
-        return False
-    return True
+def _missing(path: Path, force: bool, outdated: Callable[[], str | None]) -> bool:
+    """Whether a job has to run: its last output, `path`, is not there, or to be made again, by `force` or as `outdated`."""
+    if not path.exists() or force:
+        return True
+    why = outdated()
+    if why is not None:
+        logger.info("%s was %s; made again", path, why.removeprefix("made "))
+        return True
+    tidy(path)
+    logger.info("%s is there; --force does it again", path)
+    return False
 
 
 @app.command()
@@ -56,7 +63,7 @@ def prepare(config: Config, workers: Threads = None, force: Force = False) -> No
     """Archive to image store: decode every image once."""
     with user_errors():
         plan = _plan(config)
-        if _missing(plan.store_dir / "meta.json", force):
+        if _missing(plan.store_dir / "meta.json", force, partial(current.store_outdated, plan)):
             stages.prepare(plan, workers=workers)
 
 
@@ -66,8 +73,9 @@ def episodes(config: Config, force: Force = False) -> None:
     with user_errors():
         plan = _plan(config)
         for shot in plan.config.evaluation.shots:
-            if _missing(plan.episodes_path(plan.episodes(shot)), force):
-                stages.draw_episodes(plan, plan.episodes(shot))
+            job = plan.episodes(shot)
+            if _missing(plan.episodes_path(job), force, partial(current.episodes_outdated, plan, job)):
+                stages.draw_episodes(plan, job)
 
 
 @app.command()
@@ -76,7 +84,7 @@ def train(config: Config, network: Network = None, seed: Seed = None, threads: T
     with user_errors():
         plan = _plan(config)
         for job in plan.select(network, seed):
-            if _missing(plan.network_dir(job) / "model.json", force):
+            if _missing(plan.network_dir(job) / "model.json", force, partial(current.network_outdated, plan, job)):
                 stages.train(plan, job, threads=threads)
 
 
@@ -87,10 +95,9 @@ def extract(config: Config, network: Network = None, seed: Seed = None, threads:
         plan = _plan(config)
         for job in plan.select(network, seed):
             if not plan.feature_parts(job):
-                logging.getLogger(__name__).info("%s: no test names it, so it needs no features", job.name)
+                logger.info("%s: no test names it, so it needs no features", job.name)
             for part in plan.feature_parts(job):
-                if _missing(plan.features_dir(job, part) / "features.json", force):
-                    stages.extract(plan, job, part, threads=threads)
+                _extract(plan, job, part, threads, force)
 
 
 def _extract_awaited(config: Path, threads: int | None) -> None:
@@ -99,8 +106,13 @@ def _extract_awaited(config: Path, threads: int | None) -> None:
         plan = _plan(config)
         for job in plan.networks:
             for part in plan.feature_parts(job):
-                if stages.awaited(plan, job, part) and _missing(plan.features_dir(job, part) / "features.json", force=False):
-                    stages.extract(plan, job, part, threads=threads)
+                if stages.awaited(plan, job, part):
+                    _extract(plan, job, part, threads)
+
+
+def _extract(plan: Plan, job: NetworkJob, part: str, threads: int | None, force: bool = False) -> None:
+    if _missing(plan.features_dir(job, part) / "features.json", force, partial(current.features_outdated, plan, job, part)):
+        stages.extract(plan, job, part, threads=threads)
 
 
 @app.command()
@@ -114,7 +126,8 @@ def adapt(config: Config, network: Network = None, seed: Seed = None, threads: T
         chosen = plan.select(network, seed)
         arrows = {"features": stages.adapt, "classifier": stages.extend}
         for job in plan.adaptations:
-            if job.network in chosen and _missing(adaptation_folder(plan, job) / "adapt.json", force):
+            record = adaptation_folder(plan, job) / "adapt.json"
+            if job.network in chosen and _missing(record, force, partial(current.adaptation_outdated, plan, job)):
                 arrows[job.settings.gives](plan, job, threads=threads)
 
 

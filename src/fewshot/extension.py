@@ -97,6 +97,7 @@ def extend(
     record = {
         "format": FORMAT, "method": settings.method, "name": job.name, "settings": settings.as_dict(), "tasks": tasks,
         "way": way, "shot": shot, "network_sha256": sha256, "episodes_hash": episodes.hash, "data_hash": store.data_hash,
+        "code": job_code.extension(job),
         "seconds": round(state.seconds, 1), "device": provenance.device_words(network.mean.device),
         "threads": torch.get_num_threads(), "git_revision": provenance.git_revision(), "versions": provenance.versions(),
     }  # fmt: skip

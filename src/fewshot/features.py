@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from fewshot import job_code
 from fewshot.data.store import Rows, Store
 from fewshot.errors import DataError
 from fewshot.files import load_array, read_record, save_array, write_record
@@ -137,7 +138,8 @@ def extract(
     save_array(folder / "rows.npy", rows.astype(np.int64))
     write_record(
         folder / "features.json",
-        {"format": 1, "network_sha256": info["sha256"], "data_hash": store.data_hash, "parts": list(parts),
+        {"format": 1, "network_sha256": info["sha256"], "code": job_code.extraction(),
+         "data_hash": store.data_hash, "parts": list(parts),
          "map": list(network.feature_shape[1:]) if pooling == "dense" else [1, 1], "pooling": pooling, "images": len(rows)},
         FILES,
     )  # fmt: skip

@@ -122,6 +122,22 @@ def raw_hash(settings: DatasetSettings, store: Path) -> str | None:
     return content_hash([_stamps(path) if path.is_dir() else _archive_hash(path, store) for path in settings.paths])
 
 
+def folder_hashes(settings: DatasetSettings) -> dict[str, str]:
+    """What tells folders of images from changed ones, as in `raw_hash`, and the split file's bytes: path -> hash."""
+    from fewshot.config import content_hash
+
+    found = {str(path): content_hash(_stamps(path)) for path in settings.paths if path.is_dir()}
+    split = Path(getattr(settings, "split", None) or "")
+    return found | ({str(split): file_hash(split)} if split.is_file() else {})
+
+
+def archives_as_known(settings: DatasetSettings, store: Path) -> bool:
+    """Whether the archives that are there are those that a store was made of, or none is."""
+    known = read_json(store / "meta.json").get("archives", {})
+    there = [path for path in settings.paths if path.is_file() and path.name in known]
+    return all(_archive_hash(path, store) == known[path.name].get("sha256") for path in there)
+
+
 def _stamps(folder: Path) -> list[tuple[str, int, int]]:
     found = ((path.relative_to(folder.parent), path.stat()) for path in sorted(folder.rglob("*")) if path.is_file())
     return [(str(name), status.st_size, int(status.st_mtime)) for name, status in found]

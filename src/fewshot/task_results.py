@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fewshot import nearest_prototype, predictions, provenance
+from fewshot import job_code, nearest_prototype, predictions, provenance
 from fewshot.accuracies import save
 from fewshot.adaptation import load_adapted
 from fewshot.config import AS_TRAINED, content_hash
@@ -71,6 +71,7 @@ def evaluate(plan: Plan, job: EvaluationJob, store: Store, network: Network, inf
                 "way": episodes.support.shape[1], "queries": plan.config.evaluation.queries,
                 "part": plan.config.evaluation.part, "episodes": hashes, "data_hash": store.data_hash,
                 "model_sha256": info["sha256"], "adapted": _adapted(plan, job), "device": provenance.device_words(device),
+                "code": job_code.evaluation(),
                 "git_revision": provenance.git_revision(), "versions": provenance.versions(), "settings": records,
             },
             [f"{setting.key}.parquet" for setting in job.settings],

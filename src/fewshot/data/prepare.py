@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from fewshot import job_code
 from fewshot.config import DatasetSettings
 from fewshot.data.decoding import cores, decode_all
 from fewshot.data.held_out import held_out_rows
@@ -19,6 +20,7 @@ from fewshot.data.sources import Item, Source, open_source
 from fewshot.data.store import CHUNK_BYTES, Images, write_store
 from fewshot.errors import DataError
 from fewshot.locks import scratch_folder
+from fewshot.provenance import folder_hashes
 
 
 def prepare(settings: DatasetSettings, out: Path, *, workers: int | None = None, progress: bool = True) -> None:
@@ -33,11 +35,14 @@ def prepare(settings: DatasetSettings, out: Path, *, workers: int | None = None,
     Raises:
         DataError: an archive, image or split is missing or wrong; one line with the cure.
     """
-    write_source(open_source(settings), settings, Path(out), workers=workers, progress=progress)
+    origin = {"folders": folder_hashes(settings), "code": job_code.preparation(settings)}  # as they are before they are read
+    write_source(open_source(settings), settings, Path(out), workers=workers, progress=progress, origin=origin)
 
 
-def write_source(source: Source, settings: Any, out: Path, *, workers: int | None, progress: bool) -> None:
-    """`prepare` for a source that is already open; it raises DataError too."""
+def write_source(
+    source: Source, settings: Any, out: Path, *, workers: int | None, progress: bool, origin: Mapping[str, Any] | None = None
+) -> None:
+    """`prepare` for a source that is already open; it raises DataError too. `origin`: see `write_store`."""
     size = source.image_size
     ids = {name: i for i, (name, _) in enumerate(source.classes)}
     files: list[str] = []
@@ -84,6 +89,7 @@ def write_source(source: Source, settings: Any, out: Path, *, workers: int | Non
             image_size=size,
             archives=source.archives,
             notes=source.notes,
+            origin=origin,
         )
 
 

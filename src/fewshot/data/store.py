@@ -167,6 +167,7 @@ def write_store(
     image_size: int,
     archives: Mapping[str, Mapping[str, str | None]] | None = None,
     notes: Sequence[str] = (),
+    origin: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a store; `out` appears whole or, after an error, not at all (one that stood there before then stays).
 
@@ -182,6 +183,7 @@ def write_store(
         image_size: S, in pixels.
         archives: file name -> {sha256, checked}.
         notes: sentences for the report.
+        origin: what tells later whether it would be made the same way again (`fewshot.current`).
 
     Raises:
         ValueError: the arguments do not fit together.
@@ -221,6 +223,7 @@ def write_store(
             "std": std,
             "version": __version__,
             "notes": list(notes),
+            "origin": dict(origin or {}),
         }
         write_record(folder / "meta.json", meta, (*TABLES, "images.npy"))
 
