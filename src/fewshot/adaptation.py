@@ -64,7 +64,7 @@ def adapt(network: Network, sha256: str, store: Store, episodes: Episodes, job: 
     """
     assert isinstance(job.settings, ImplantingSettings)  # noqa: S101  other methods extend the classifier
     method, device = METHODS[job.settings.method], network.mean.device
-    tasks, (way, shot) = job.tasks, episodes.support.shape[1:]
+    tasks, (way, shot), started = job.tasks, episodes.support.shape[1:], time.monotonic()
     index, rows = _used_images(episodes, tasks)
     stream = _frozen_stream(network, sha256, store, rows)
     per_task = way * shot * sum(values[0].numel() for values in stream.inputs) * _BYTES_PER_VALUE
@@ -74,6 +74,7 @@ def adapt(network: Network, sha256: str, store: Store, episodes: Episodes, job: 
         identity=f"{sha256}/{job.key}/{episodes.hash}/{tasks}/{job_code.adaptation(job)}",
         shape=(*index.shape, stream.features.shape[1], job.settings.width),
         epochs=job.settings.epochs,
+        started=started,
     )
     bar = tqdm(initial=state.done, total=tasks, desc=f"{job.name}, {shot} shots", unit="task", mininterval=5)
     for start in range(state.done, tasks, chunk):
@@ -145,14 +146,16 @@ class _State:
 
     The array is linked, not moved, into the output, and the state is removed last: a kill at any moment loses nothing. It is
     written as a file and not through a memory map, through which a full disk would kill the process without a word.
+
+    `started`: since when (`time.monotonic()`) this process is at work on the adaptation.
     """
 
-    def __init__(self, folder: Path, identity: str, shape: tuple[int, ...], epochs: int) -> None:
+    def __init__(self, folder: Path, identity: str, shape: tuple[int, ...], epochs: int, started: float) -> None:
         self.folder = state_path(folder)
         self._array = self.folder / "features.npy"
         self.identity, self.done, self._before = identity, 0, 0.0
         self.curve = np.zeros((epochs, 2))
-        self._started = time.monotonic()
+        self._started = started
         record = self.folder / "progress.json"
         if record.exists():
             found = read_record(record, cure=f"delete {self.folder} to start this adaptation anew")

@@ -29,7 +29,7 @@ from fewshot.episodes import Episodes
 from fewshot.errors import DataError
 from fewshot.features import Features
 from fewshot.files import atomic, read_sealed, save_array, write_record, write_sealed
-from fewshot.intervals import interval
+from fewshot.intervals import interval, known
 from fewshot.locks import state_path
 from fewshot.methods.base import Curve, Extend, Ground, Task
 from fewshot.models.network import Network
@@ -75,6 +75,7 @@ def extend(
     settings = job.settings
     assert isinstance(settings, Extension)  # noqa: S101  others add features
     tasks, (way, shot) = job.tasks, episodes.support.shape[1:]
+    started = time.monotonic()
     ground = Ground(network, store, features, job.network.seed, job.name, trained)
     method = prepare(ground, settings)
     state = _State(folder, f"{sha256}/{job.key}/{episodes.hash}/{job_code.extension(job)}")
@@ -84,9 +85,9 @@ def extend(
         task = Task(number, episodes.support[number], episodes.query[number].ravel(), classes, episodes.base[number])
         found = state.load(number)
         if found is None:
-            started = time.monotonic()
             said, curve = _predicted(method, task, state.training(number))
-            found = said, curve, time.monotonic() - started
+            now = time.monotonic()
+            found, started = (said, curve, now - started), now  # what a method prepares counts to the first task after it
             state.save(number, *found)
         values.append(found[0])
         curves.append(found[1])
@@ -116,7 +117,7 @@ def _predicted(method: Extend, task: Task, training: Path) -> tuple[npt.NDArray[
 
 
 def _means(curves: list[Curve]) -> list[dict[str, float]]:
-    """Curves of all tasks -> one of means, with half the 95 % interval over tasks beside each accuracy."""
+    """Curves of all tasks -> one of means, with half the 95 % interval over tasks beside each accuracy of several."""
     lines = []
     for points in zip(*curves, strict=True):
         line: dict[str, float] = {}
@@ -124,7 +125,7 @@ def _means(curves: list[Curve]) -> list[dict[str, float]]:
             mean, half = interval(np.array([point[name] for point in points]))
             line[name] = int(mean) if name == "epoch" else mean
             if name not in ("epoch", "loss"):
-                line[f"{name}_ci95"] = half
+                line |= known(**{f"{name}_ci95": half})
         lines.append(line)
     return lines
 

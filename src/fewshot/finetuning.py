@@ -72,7 +72,7 @@ class Finetuning:
         def measured(network: Network) -> dict[str, float]:
             store, said = self.ground.store, self.predict(network, task)
             found = predictions.shares(said, task.classes, store.labels[task.base], store.num_base, self.measured)
-            return {name: found[name] for name in self.measured} | {"accuracy": found[self.measured[0]], "ci95": 0.0}
+            return {name: found[name] for name in self.measured} | {"accuracy": found[self.measured[0]]}
 
         start = measured(network)
         new = (network.embedding, network.classifier) if new_embedding else (network.classifier,)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -21,8 +23,18 @@ def interval(accuracies: Floats) -> tuple[float, float]:
     The papers have 1.96 in place of t: over thousands of tasks the same to the third digit (1.9604 over 5,000), but with it
     an interval over 2 draws would hold the true mean 70 times in 100, over 10 draws 92 times.
 
-    In the unit of the accuracies (T,), which is percent everywhere; 0 for a single one.
+    In the unit of the accuracies (T,), which is percent everywhere; NaN for a single one, which tells of no spread.
     """
     count = len(accuracies)
-    half = t_quantile(count - 1) * accuracies.std(ddof=1) / np.sqrt(count) if count > 1 else 0.0
+    half = t_quantile(count - 1) * accuracies.std(ddof=1) / np.sqrt(count) if count > 1 else math.nan
     return float(accuracies.mean()), float(half)
+
+
+def known(**numbers: float) -> dict[str, float]:
+    """Those of the numbers that are known, for a file or a server: JSON has no word for NaN."""
+    return {name: value for name, value in numbers.items() if not math.isnan(value)}
+
+
+def in_words(mean: float, half: float | None) -> str:
+    """`51.20 ± 0.30 %`, or without an interval where there is none (NaN or None)."""
+    return f"{mean:.2f} %" if half is None or math.isnan(half) else f"{mean:.2f} ± {half:.2f} %"

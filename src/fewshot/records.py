@@ -40,7 +40,7 @@ def training_record(plan: Plan, job: NetworkJob) -> Record:
         *_numbers(model, ("parameters", "seconds"), model.get("iteration")),
     ]
     kept = model.get("validation") or {}
-    metrics += [(f"kept_validation_{name}", kept[name], 0) for name in ("accuracy", "ci95") if name in kept]
+    metrics += [(f"kept_validation_{name}", kept[name], 0) for name in ("accuracy", "ci95") if kept.get(name) is not None]
     return Record(
         name=f"train {job.name} seed{job.seed}",
         kind="training",
@@ -81,7 +81,7 @@ def adaptation_record(plan: Plan, job: AdaptationJob) -> Record:
 def evaluation_records(plan: Plan, job: EvaluationJob) -> Iterator[Record]:
     """One record for each evaluated setting: mean accuracy and 95 % interval of each population, in percent."""
     from fewshot import accuracies
-    from fewshot.intervals import interval
+    from fewshot.intervals import interval, known
 
     folder = evaluation_folder(plan, job)
     told = read_record(folder / "settings.json", [f"{setting.key}.parquet" for setting in job.settings])
@@ -91,7 +91,8 @@ def evaluation_records(plan: Plan, job: EvaluationJob) -> Iterator[Record]:
         metrics: list[Metric] = []
         for population, values in accuracies.load(table, f"delete {folder} and run again").items():
             mean, half = interval(values)
-            metrics += [(f"{population}_accuracy", mean, 0), (f"{population}_ci95", half, 0)]
+            numbers = known(**{f"{population}_accuracy": mean, f"{population}_ci95": half})
+            metrics += [(name, value, 0) for name, value in numbers.items()]
         yield Record(
             name=f"evaluate {job.network.name} {job.adaptation} {row['key']} seed{job.network.seed}",
             kind="evaluation",

@@ -28,7 +28,7 @@ class Progress:
         seconds: of work so far.
         best_iteration: of the best validation; of equals, the last.
         better_iteration: of the same accuracy's first: what patience counts from.
-        best: its accuracy and half the 95 % interval, percent.
+        best: its accuracy, percent.
         metrics: lines of metrics.jsonl so far.
     """
 
@@ -36,7 +36,7 @@ class Progress:
     seconds: float = 0.0
     best_iteration: int = -1
     better_iteration: int = -1
-    best: tuple[float, float] | None = None
+    best: float | None = None
     metrics: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -103,7 +103,6 @@ class State:
             if "fused" in own:  # of this device, not of the one before
                 group["fused"] = own["fused"]
         optimizer.load_state_dict(state["optimizer"])
-        fields = json.loads(state["progress"])
-        progress = Progress(**{**fields, "best": fields["best"] and tuple(fields["best"])})
+        progress = Progress(**json.loads(state["progress"]))
         logger.info("resumed at iteration %d", progress.iteration)
         return progress, state["best"]

@@ -24,7 +24,7 @@ from fewshot.errors import DataError
 from fewshot.evaluation import Accuracies, Evaluator, class_weights
 from fewshot.features import Features
 from fewshot.files import file_hash, read_record, write_record
-from fewshot.intervals import interval
+from fewshot.intervals import in_words, interval
 from fewshot.locks import replacing_folder
 from fewshot.models.network import Network
 from fewshot.plan import AdaptationJob, EvaluatedSetting, EvaluationJob, Plan
@@ -61,7 +61,8 @@ def evaluate(plan: Plan, job: EvaluationJob, store: Store, network: Network, inf
             for population in setting.populations:
                 values = accuracies[population]
                 mean, half = interval(values)
-                logger.info("%s, %s: %.2f ± %.2f %% over %d tasks", setting.key, population, mean, half, len(values))
+                said = in_words(mean, half)
+                logger.info("%s, %s: %s over %d task%s", setting.key, population, said, len(values), "s"[: len(values) > 1])
             records.append(_record(plan, job, setting, store, episodes, scale))
         write_record(
             folder / "settings.json",

@@ -13,8 +13,9 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,7 @@ from fewshot.data.store import Store
 from fewshot.device import to_device
 from fewshot.errors import FewshotError
 from fewshot.files import atomic
+from fewshot.intervals import in_words
 from fewshot.locks import state_path
 from fewshot.models.backbones import parameter_count
 from fewshot.models.network import Network
@@ -56,7 +58,7 @@ class Trainer:
         name: of the training, for messages.
         seed: of augmentation.
         state: the resumable state; taken up if it is there.
-        validate: network -> `accuracy`, half its interval `ci95`, percent, and what else is to be recorded; None: never.
+        validate: network -> `accuracy`, maybe half its interval `ci95`, percent, and what else is to be recorded; None: never.
         factors: learning-rate factors of some of the network's modules, such as new layers on a trained network.
         weights_hash: of the file of weights that the network starts from, if it does; for the record.
     """
@@ -179,14 +181,14 @@ class Trainer:
         """Add a validation line to the metrics; keep the state if it is the best so far (of equals, the later)."""
         progress = self.progress
         measured = validation(self.network)
-        accuracy, ci95 = measured["accuracy"], measured["ci95"]
+        accuracy = measured["accuracy"]
         line = {f"validation_{name}": value for name, value in measured.items()}
         progress.metrics.append({"iteration": progress.iteration, **line})
-        logger.info("iteration %d: validation accuracy %.2f ± %.2f %%", progress.iteration, accuracy, ci95)
-        if progress.best is None or accuracy > progress.best[0]:
+        logger.info("iteration %d: validation accuracy %s", progress.iteration, in_words(accuracy, measured.get("ci95")))
+        if progress.best is None or accuracy > progress.best:
             progress.better_iteration = progress.iteration
-        if progress.best is None or accuracy >= progress.best[0]:
-            progress.best, progress.best_iteration = (accuracy, ci95), progress.iteration
+        if progress.best is None or accuracy >= progress.best:
+            progress.best, progress.best_iteration = accuracy, progress.iteration
             self.best = copy_state(self.network) if self.settings.validation.keep == "best" else {}
 
 
@@ -285,9 +287,7 @@ def write_outputs(store: Store, job: NetworkJob, trainer: Trainer, folder: Path,
     settings, progress, network = trainer.settings, trainer.progress, trainer.network
     rows, names = training_images(store, settings)
     keep = settings.validation.keep
-    validation = None
-    if progress.best is not None:
-        validation = {"accuracy": progress.best[0], "ci95": progress.best[1], "iteration": progress.best_iteration}
+    iteration = progress.best_iteration if keep == "best" else progress.iteration
     with atomic(folder / "metrics.jsonl") as temporary:
         temporary.write_text("".join(json.dumps(line) + "\n" for line in progress.metrics))
     save_network(
@@ -299,8 +299,8 @@ def write_outputs(store: Store, job: NetworkJob, trainer: Trainer, folder: Path,
             "training_images": len(rows), "data_notes": list(store.meta.get("notes", [])),
             "teacher": {"name": job.teacher.name, "sha256": teacher} if job.teacher else None,
             "weights_sha256": trainer.weights_hash, "code": job_code.training(job.settings),
-            "iteration": progress.best_iteration if keep == "best" else progress.iteration,
-            "iterations": settings.iterations, "done": progress.iteration, "kept": keep, "validation": validation,
+            "iteration": iteration, "iterations": settings.iterations, "done": progress.iteration, "kept": keep,
+            "validation": _validation_at(iteration, progress.metrics),
             "parameters": parameter_count(network.backbone) + parameter_count(network.embedding),
             "feature_shape": list(network.feature_shape),
             "precision": "bfloat16" if trainer.bfloat16 else "float32",
@@ -309,3 +309,12 @@ def write_outputs(store: Store, job: NetworkJob, trainer: Trainer, folder: Path,
             "versions": provenance.versions(),
         },
     )  # fmt: skip
+
+
+def _validation_at(iteration: int, metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The validation of the state of an iteration, as metrics.jsonl has it; None where that state was not validated."""
+    for line in metrics:
+        if line["iteration"] == iteration and "validation_accuracy" in line:
+            ci95 = line.get("validation_ci95")
+            return {"accuracy": line["validation_accuracy"], "ci95": ci95, "iteration": iteration}
+    return None

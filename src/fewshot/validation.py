@@ -10,7 +10,7 @@ from fewshot.data.store import Store, require_images
 from fewshot.episodes import Episodes, draw_tasks
 from fewshot.evaluation import Evaluator
 from fewshot.features import Features, compute
-from fewshot.intervals import interval
+from fewshot.intervals import interval, known
 from fewshot.models.heads import PoolingKind
 from fewshot.models.network import Network
 
@@ -41,7 +41,10 @@ class Validation:
         self.images = store.images[self.rows]
 
     def __call__(self, network: Network) -> dict[str, float]:
-        """Mean `accuracy` and half its 95 % interval `ci95`, percent: support averaged, queries as the training pools them."""
+        """Mean `accuracy` and half its 95 % interval `ci95`, percent: support averaged, queries as the training pools them.
+
+        A single task has no interval.
+        """
         training = network.training
         network.eval()
         kind, device, distance = network.settings.classifier.pooling, network.mean.device, network.settings.distance
@@ -54,4 +57,4 @@ class Validation:
             query: PoolingKind = "gap" if kind == "flatten" else kind
             found = Evaluator(features, device).accuracies(self.episodes, support, query, network.scale)
         accuracy, ci95 = interval(found["novel"])
-        return {"accuracy": accuracy, "ci95": ci95}
+        return known(accuracy=accuracy, ci95=ci95)

@@ -48,6 +48,19 @@ def test_the_folder_holds_every_tasks_channels_support_first(world, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_seconds_count_the_frozen_stream(world, tmp_path, monkeypatch):
+    stream, passed = adaptation._frozen_stream, [0.0]
+    monkeypatch.setattr(adaptation.time, "monotonic", lambda: passed[0])
+
+    def slow(*args):
+        passed[0] += 100
+        return stream(*args)
+
+    monkeypatch.setattr(adaptation, "_frozen_stream", slow)
+    adaptation.adapt(*world, tmp_path / "out")
+    assert json.loads((tmp_path / "out/adapt.json").read_text())["seconds"] == 100
+
+
 @pytest.mark.parametrize("factor", [1e6, float("inf")])
 def test_features_too_large_for_what_is_stored_are_refused(world, tmp_path, monkeypatch, factor):
     """Finite in float32 is not enough: infinite ones made every cosine NaN, and every answer the first class."""

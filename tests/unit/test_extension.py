@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fewshot import extension, predictions, stages
+from fewshot import extension, predictions, records, stages
 from fewshot.config import parse
 from fewshot.errors import DataError
 from fewshot.plan import Plan
@@ -191,6 +191,48 @@ def test_a_state_of_other_code_or_settings_is_refused(run, monkeypatch):
     (state / "identity").write_text("another")
     with pytest.raises(DataError, match="delete it to start anew"):
         stages.extend(run, job, threads=1)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_seconds_count_what_a_method_prepares(run, monkeypatch, killed):
+    """Each time it is prepared: `joint_training` and mappings train there, not in the tasks."""
+    job, prepare, predicted, calls = run.adaptations[1], extension.prepare, extension._predicted, []
+    clock = iter(range(1_000_000))
+    passed = [0.0]
+    monkeypatch.setattr(extension.time, "monotonic", lambda: passed[0] + next(clock) * 1e-6)
+
+    def slow(ground, settings):
+        passed[0] += 100
+        return prepare(ground, settings)
+
+    def cut_off(method, task, training):
+        calls.append(task.number)
+        if killed and calls == [0, 1]:
+            raise KeyboardInterrupt
+        return predicted(method, task, training)
+
+    monkeypatch.setattr(extension, "prepare", slow)
+    monkeypatch.setattr(extension, "_predicted", cut_off)
+    if killed:
+        with pytest.raises(KeyboardInterrupt):
+            stages.extend(run, job, threads=1)
+    stages.extend(run, job, threads=1)
+    record = json.loads((run.adapted_dir(job) / "adapt.json").read_text())
+    assert record["seconds"] == pytest.approx(100 * (1 + killed), abs=1)
+
+
+def test_one_draw_has_no_interval_anywhere(tmp_path, monkeypatch, run_stages, pytestconfig, caplog):
+    monkeypatch.chdir(tmp_path)
+    test = {"networks": ["small"], "adaptation": "tuned", "populations": ["novel", "all"], "shots": [2], "tasks": 1}
+    config = parse(CONFIG | {"evaluation": CONFIG["evaluation"] | {"tasks": 2, "tests": [test]}})
+    with caplog.at_level("INFO"):
+        plan = run_stages(Plan(config))
+    page = reported(plan, pytestconfig.rootpath / "config" / "published.csv")
+    assert "± 0.00" not in page + caplog.text
+    (evaluation,) = records.evaluation_records(plan, plan.evaluations[0])
+    assert "novel_accuracy" in {name for name, _, _ in evaluation.metrics}
+    assert not any(name.endswith("ci95") for name, _, _ in evaluation.metrics)
+    assert pd.read_csv(plan.results / "figures" / "finetuning_curves.csv")["ci95"].isna().all()
 
 
 def test_predictions_of_other_tasks_or_damaged_ones_are_refused(run):

@@ -1,16 +1,25 @@
 """The interval over tasks, draws or seeds."""
 
+import math
+
 import numpy as np
 import pytest
 
-from fewshot.intervals import interval, t_quantile
+from fewshot.intervals import in_words, interval, known, t_quantile
 
 
 def test_interval_is_students():
     mean, half = interval(np.array([60.0, 70.0, 80.0, 90.0]))
     assert mean == 75.0
     assert half == pytest.approx(3.18244631 * np.sqrt((225 + 25 + 25 + 225) / 3) / 2)
-    assert interval(np.array([50.0])) == (50.0, 0.0)
+
+
+def test_a_single_value_has_no_interval():
+    mean, half = interval(np.array([50.0]))
+    assert mean == 50.0
+    assert math.isnan(half)
+    assert known(accuracy=mean, ci95=half) == {"accuracy": 50.0}
+    assert [in_words(mean, value) for value in (half, None, 1.5)] == ["50.00 %", "50.00 %", "50.00 ± 1.50 %"]
 
 
 def test_over_thousands_of_tasks_it_is_the_papers_formula():

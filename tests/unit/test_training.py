@@ -116,6 +116,24 @@ def test_best_is_the_best_validation_and_last_is_the_last(tiny_store, job, tmp_p
     (best, best_info), (end, end_info) = (load_network(tmp_path / name) for name in ("best", "last"))
     assert (best_info["iteration"], end_info["iteration"]) == (3, 6)
     assert not torch.equal(best.classifier.weight, end.classifier.weight)
+    assert best_info["validation"] == {"accuracy": 50.0, "ci95": 1.0, "iteration": 3}
+    assert end_info["validation"] == {"accuracy": 40.0, "ci95": 1.0, "iteration": 6}
+
+
+@pytest.mark.parametrize("keep", ["best", "last"])
+@pytest.mark.parametrize("killed", [(), (3, 5)])
+def test_validation_over_one_task_has_no_interval_and_is_that_of_the_kept_state(tiny_store, job, tmp_path, keep, killed):
+    validation = job.settings.training.validation.model_copy(update={"keep": keep, "tasks": 1})
+    job = changed(job, validation=validation)
+    for at in killed:
+        train(tiny_store, job, tmp_path / "net", CPU, stop=lambda t, at=at: t == at)
+    train(tiny_store, job, tmp_path / "net", CPU)
+    lines = [json.loads(line) for line in (tmp_path / "net/metrics.jsonl").read_text().splitlines()]
+    assert not any("validation_ci95" in line for line in lines)
+    _, info = load_network(tmp_path / "net")
+    accuracies = {line["iteration"]: line["validation_accuracy"] for line in lines if "validation_accuracy" in line}
+    assert info["validation"] == {"accuracy": accuracies[info["iteration"]], "ci95": None, "iteration": info["iteration"]}
+    assert keep == "best" or info["iteration"] == 6
 
 
 @pytest.mark.parametrize("network", ["c128f-gap", "resnet12-dense"])

@@ -60,7 +60,8 @@ def curve_table(plan: Plan, rows: Sequence[Row]) -> pd.DataFrame:
         lines = read_lines(adaptation_folder(plan, job) / "metrics.jsonl")
         for population in ("novel_in_all", "all", "novel"):
             if population in lines:
-                part = lines[["epoch", population, f"{population}_ci95"]].set_axis(["epoch", "accuracy", "ci95"], axis=1)
+                ci95 = lines.get(f"{population}_ci95", np.nan)  # none of a single draw
+                part = pd.DataFrame({"epoch": lines["epoch"], "accuracy": lines[population], "ci95": ci95})
                 method = methods[job.network.name, job.name]
                 part = part.assign(network=job.network.name, adaptation=job.name, method=method)
                 parts.append(part.assign(shot=job.episodes.shot, population=population))

@@ -57,7 +57,7 @@ def training_table(plan: Plan) -> pd.DataFrame:
         for measure in MEASURES:
             if measure in lines:
                 part = lines[lines[measure].notna()]
-                ci95 = part["validation_ci95"] if measure == "validation_accuracy" else np.nan
+                ci95 = part.get("validation_ci95", np.nan) if measure == "validation_accuracy" else np.nan
                 parts.append(
                     pd.DataFrame(
                         {"network": job.name, "seed": job.seed, "iteration": part["iteration"].astype(int)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,8 +29,7 @@ class Paired:
 
 def mean_interval(accuracies: Floats) -> tuple[float, float]:
     """Mean over tasks (T,) and half its 95 % interval by Student's t; NaN for a single task, which tells of no spread."""
-    mean, ci95 = interval(accuracies)
-    return mean, ci95 if len(accuracies) > 1 else math.nan
+    return interval(accuracies)
 
 
 def paired(first: Floats, second: Floats) -> Paired:
