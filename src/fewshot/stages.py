@@ -34,8 +34,10 @@ def _made_meanwhile(last: Path, waited: float | None) -> bool:
 
 def prepare(plan: Plan, *, workers: int | None = None) -> None:
     """Archive -> image store."""
+    from fewshot.data import sources
     from fewshot.data.prepare import prepare as prepare_store
 
+    sources.require(plan.config.dataset)  # before there is a folder for the store
     with only_one(plan.store_dir) as waited:
         if _made_meanwhile(plan.store_dir / "meta.json", waited):
             return

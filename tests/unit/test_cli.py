@@ -80,3 +80,13 @@ def test_mistakes_are_one_line(here, capfd):
     assert runner.invoke(app, ["train", "missing.yaml"]).exit_code == 1
     assert runner.invoke(app, ["train", "tiny.yaml"]).exit_code == 1  # no store yet
     assert runner.invoke(app, ["train", "tiny.yaml", "--network", "vgg"]).exit_code == 1
+
+
+@pytest.mark.parametrize("dataset", [{"name": "folder", "folder": "photos"}, {"name": "fc100"}])
+def test_images_that_are_not_there_leave_nothing(here, tiny_config, capfd, dataset):
+    Path("own.yaml").write_text(yaml.safe_dump(tiny_config.as_dict() | {"dataset": dataset}))
+    before = sorted(here.rglob("*"))
+    done = runner.invoke(app, ["run", "own.yaml"])
+    assert done.exit_code == 1
+    assert re.search("no such folder|archive missing", done.output + capfd.readouterr().err)
+    assert sorted(here.rglob("*")) == before

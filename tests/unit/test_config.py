@@ -59,6 +59,11 @@ def test_a_networks_training_is_laid_over_the_shared_one_at_every_depth():
 
 BAD = [
     ("datset", 1, r"^config: datset: unknown key; dataset is meant\? config/README\.md lists the known ones$"),
+    ("seed", [0], r"^config: seed: does not belong here; seeds is meant\? config/README\.md says where it does$"),
+    ("evaluation.shot", [1], r"^config: evaluation\.shot: does not belong here; shots is meant\? "),
+    ("evaluation.tests.0.populatons", ["novel"], r"tests\.0\.populatons: unknown key; populations is meant\? "),
+    ("stage1.networks.dense.backbone.width", [4], r"backbone\.width: does not belong here; widths is meant\? "),
+    ("dataset.shares", [1], r"^config: dataset\.shares: does not belong here; config/README\.md says where it does$"),
     ("dataset.quiz", 1, r"^config: dataset\.quiz: unknown key; config/README\.md lists the known ones$"),
     (
         "evaluation.poolings",
@@ -199,6 +204,12 @@ def test_base_and_both_need_held_out_images():
     data["dataset"]["held_out"] = 0
     with pytest.raises(ConfigError, match=r"set dataset\.held_out above 0"):
         parse(data)
+
+
+def test_a_file_that_is_not_in_utf_8_is_told_with_the_line(tmp_path):
+    (tmp_path / "y.yaml").write_bytes("run: x\ntitle: café\n".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"y\.yaml: line 2: not UTF-8; save the file in this encoding$"):
+        load(tmp_path / "y.yaml")
 
 
 def test_files_that_are_missing_or_not_yaml_are_named(tmp_path):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import reprlib
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
@@ -27,12 +27,13 @@ KINDS = ("name", "kind", "method")
 Location = tuple[str | int, ...]
 
 
-def told(error: ValidationError, data: Mapping[str, Any]) -> str:
+def told(error: ValidationError, data: Mapping[str, Any], whole: type[Settings]) -> str:
     """The problems of a mapping in one line: each with the path of its key, as it was written, and the cure.
 
     Args:
         error: of the settings.
         data: what was checked.
+        whole: the settings that it was checked to be.
     """
     problems = error.errors()
     found, more = problems[:MOST_COMPARED], len(problems[MOST_COMPARED:])
@@ -43,7 +44,7 @@ def told(error: ValidationError, data: Mapping[str, Any]) -> str:
         if problem["type"] == "too_short" and deeper:  # its items were refused, and so it seems to be empty
             continue
         where = ".".join(map(str, _written(place, data)))
-        lines.append(f"{where}: {_words(problem)}" if where else _words(problem))
+        lines.append(f"{where}: {_words(problem, whole)}" if where else _words(problem, whole))
     lines = list(dict.fromkeys(lines))  # what all networks share is told once
     more += len(lines[MOST_NAMED:])
     return "; ".join([*lines[:MOST_NAMED], *([f"and {more} more"] if more else [])])
@@ -74,13 +75,14 @@ def _at(value: Any, place: Location) -> Any:
     return value
 
 
-def _words(problem: Mapping[str, Any]) -> str:
+def _words(problem: Mapping[str, Any], whole: type[Settings]) -> str:
     kind, value, context = problem["type"], problem["input"], problem.get("ctx", {})
     if kind == "extra_forbidden":
-        key = str(problem["loc"][-1])
+        *place, last = problem["loc"]
+        key, here = str(last), _keys_at(place, whole) - {str(last)}
         if key in _keys(Settings):
-            return "does not belong here; config/README.md says where it does"
-        return f"unknown key;{_meant(key)} config/README.md lists the known ones"
+            return f"does not belong here;{_meant(key, here)} config/README.md says where it does"
+        return f"unknown key;{_meant(key, here) or _meant(key, _keys(Settings))} config/README.md lists the known ones"
     if kind == "missing":
         return "is missing; config/README.md says what it is"
     if kind == "union_tag_invalid":
@@ -100,10 +102,32 @@ def _short(value: object) -> str:
     return reprlib.repr(value)
 
 
-def _meant(key: str) -> str:
-    """The known key that an unknown one looks like."""
-    close = difflib.get_close_matches(key, sorted(_keys(Settings)), 1, cutoff=0.75)
+def _meant(key: str, known: set[str]) -> str:
+    """The one of some keys that another looks like."""
+    close = difflib.get_close_matches(key, sorted(known), 1, cutoff=0.75)
     return f" {close[0]} is meant?" if close else ""
+
+
+def _keys_at(place: Sequence[str | int], whole: type[Settings]) -> set[str]:
+    """The keys that may stand at a place of the settings; names, numbers of items and unknown kinds lead no deeper."""
+    found = {whole}
+    for part in place:
+        kinds = {one for one in found if any(part in get_args(one.model_fields[key].annotation) for key in _kinds(one))}
+        inner = [one.model_fields[part] for one in found if isinstance(part, str) and part in one.model_fields]
+        found = kinds or {one for field in inner for one in _settings_in(field.annotation)} or found
+    return set().union(*(one.model_fields for one in found))
+
+
+def _kinds(settings: type[Settings]) -> list[str]:
+    return [key for key in KINDS if key in settings.model_fields]
+
+
+def _settings_in(annotation: Any) -> Iterator[type[Settings]]:
+    """The settings that an annotation names, however deep."""
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _settings_in(inner)
 
 
 def _keys(kind: type[Settings]) -> set[str]:

@@ -30,7 +30,7 @@ def parse(data: Mapping[str, Any], source: str = "config") -> RunConfig:
     try:
         return RunConfig.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(f"{source}: {told(error, data)}") from None
+        raise ConfigError(f"{source}: {told(error, data, RunConfig)}") from None
 
 
 MOST_CHARACTERS, MOST_VALUES = 100_000, 50_000
@@ -88,6 +88,9 @@ def _mapping(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
         _count(data, path)
     except _GivenTwice as error:
         raise ConfigError(f"{path}: {error}") from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ConfigError(f"{path}: line {line}: not UTF-8; save the file in this encoding") from None
     except (FileNotFoundError, IsADirectoryError):
         if above:
             raise ConfigError(f"{above[-1]}: extends {path}, which is no file; name one beside it") from None
