@@ -39,6 +39,11 @@ def drawings(plan: Plan) -> dict[str, Mapping[str, tuple[str, str]]]:
     return {name: figures for name, figures in FIGURES.items() if wanted[name]}
 
 
+def dropped(plan: Plan) -> set[str]:
+    """Figures that the run does not ask for: what its file asked for before is of no use beside the present tables."""
+    return {name for one in FIGURES.values() for name in one} - set(figures(plan))
+
+
 def figures(plan: Plan) -> dict[str, tuple[str, str]]:
     """The run's figures: name -> endings of its files."""
     return {name: endings for one in drawings(plan).values() for name, endings in one.items()}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fewshot.current import adaptation_outdated, evaluation_outdated
+from fewshot.drawings import dropped
 from fewshot.locks import only_one
 from fewshot.plan import AdaptationJob, EpisodeJob, EvaluationJob, NetworkJob, Plan
 from fewshot.taken import adaptation_folder
@@ -188,12 +189,15 @@ def take(archives: Sequence[Path]) -> Plan:
 
 
 def assemble(plan: Plan) -> None:
-    """Task results -> summary.csv, paired.csv, metrics.json, tables."""
+    """Task results -> summary.csv, paired.csv, metrics.json, tables. Figures that the run no longer asks for go."""
     from fewshot.report import assembly
 
     # Snakemake has notes only on tables of its own: it sets the mark after the job, and without it makes them anew.
     plan.assembled_path.unlink(missing_ok=True)
     assembly.assemble(plan)
+    for name in dropped(plan):
+        for left in (plan.results / "figures").glob(f"{name}.*"):
+            left.unlink()
 
 
 def draw_figures(plan: Plan) -> None:

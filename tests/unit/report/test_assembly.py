@@ -1,6 +1,7 @@
 """summary.csv and its companions."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fewshot import stages
 from fewshot.errors import DataError
 from fewshot.intervals import t_quantile
 from fewshot.plan import Plan
@@ -166,3 +168,16 @@ def test_missing_published_numbers(made_run: Make) -> None:
     Path("config/published.csv").unlink()
     with pytest.raises(DataError, match=r"published\.csv: missing"):
         assemble(plan)
+
+
+def test_figures_that_the_run_no_longer_asks_for_go(made_run, pytestconfig) -> None:
+    plan = made_run(activation_maps=None)
+    Path("config").mkdir(exist_ok=True)
+    shutil.copy(pytestconfig.rootpath / "config" / "published.csv", "config")
+    folder = plan.results / "figures"
+    folder.mkdir(parents=True)
+    kept = [folder / "accuracy_by_shot.svg", folder / "notes.txt"]
+    for path in (*kept, folder / "activation_maps.png", folder / "activation_maps.csv", folder / "class_vectors.svg"):
+        path.touch()
+    stages.assemble(plan)
+    assert sorted(folder.iterdir()) == kept
