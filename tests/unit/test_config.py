@@ -312,7 +312,8 @@ def test_a_field_that_came_later_counts_once_it_is_used(path, value):
     ("run", "store", "networks"),
     [
         ("fc100_cpu", "fc100-32px-a1c143b4b8", ["ce6181b1c3", "80d023f718", "f20a7d8ef5"]),
-        ("miniimagenet", "miniimagenet-84px-a7d0afd51e", ["d0781e2118", "f6d0499160", "0f67581c33"]),
+        ("000_table1_c128f_cpu", "miniimagenet-84px-a7d0afd51e", ["d0781e2118", "f6d0499160"]),
+        ("000_table1_c128f_cosine_cpu", "miniimagenet-84px-a7d0afd51e", ["2ae3fd9891", "2a821a106c"]),
     ],
 )
 def test_keys_under_which_networks_were_trained_stay(run, store, networks):
