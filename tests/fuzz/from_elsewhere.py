@@ -95,11 +95,13 @@ def _packed() -> list[bytes]:
 def _read_packed(data: bytes, folder: Path) -> None:
     archive = folder / "archive"
     archive.write_bytes(data)
-    (folder / "home").mkdir()
+    store = folder / "home" / Plan(PACKED).store_dir / "meta.json"
+    store.parent.mkdir(parents=True)
+    store.write_text('{"data_hash": "d"}')
     try:
         transfer.take([archive], folder / "home")
     finally:
-        left = [path for path in folder.rglob("*") if path.is_file() and path != archive]
+        left = [path for path in folder.rglob("*") if path.is_file() and path not in (archive, store)]
         assert left == [], "something was taken"
 
 
