@@ -35,8 +35,10 @@ class _Backbone(Settings):
 
     @property
     def shape(self) -> str:
-        """What tells it from others of its name, in words: the widths of its blocks."""
-        return "-".join(map(str, getattr(self, "widths", ())))
+        """What tells it from others of its name, in words: the widths of its blocks; without such all of its own settings."""
+        if hasattr(self, "widths"):
+            return "-".join(map(str, self.widths))
+        return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in self if name != "name")
 
 
 class ResNet12Settings(_Backbone):

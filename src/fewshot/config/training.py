@@ -187,6 +187,12 @@ class TrainingSettings(Settings):
         return ("base", "val") if self.classes == "base+val" else ("base",)
 
     @property
+    def images_an_iteration(self) -> int:
+        """Images that an iteration really takes: `batch_size`, or those of the objective's task or of its pairs."""
+        objective = self.objective
+        return self.batch_size if isinstance(objective, ClassificationSettings) else objective.way * objective.images
+
+    @property
     def distillation(self) -> DistillationSettings | None:
         """What is learnt from a teacher, if anything."""
         return self.objective.distillation if isinstance(self.objective, ClassificationSettings) else None

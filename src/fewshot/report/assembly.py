@@ -197,13 +197,13 @@ def network_table(networks: Sequence[NetworkRecord]) -> Table:
         validation = info.get("validation") or {}
         accuracy = Accuracy(validation["accuracy"], validation.get("ci95")) if "accuracy" in validation else None
         training, wide = settings.training, getattr(settings.backbone, "wide", 0)
-        shape = settings.backbone.shape + (f" + {wide}" if wide else "")
-        shape += f", embedding {settings.embedding}" if settings.embedding else ""
+        words = [backbone_title(settings), settings.backbone.shape + (f" + {wide}" if wide else "")]
+        words.append(f"embedding {settings.embedding}" if settings.embedding else "")
         kept = f"{info['iteration']:,} of {training.iterations:,} ({info.get('kept', 'last')})"
         found.append(
             [
-                network.name, str(network.seed), f"{backbone_title(settings)}, {shape}", stage1_name(settings),
-                f"{info['parameters']:,}", kept, str(training.batch_size), accuracy,
+                network.name, str(network.seed), ", ".join(filter(None, words)), stage1_name(settings),
+                f"{info['parameters']:,}", kept, str(training.images_an_iteration), accuracy,
                 "" if network.scale is None else f"{network.scale:.2f}", f"{info['seconds']:,.0f}", str(info["device"]),
                 str(info["precision"]),
             ]

@@ -145,8 +145,12 @@ def spread_of(config: RunConfig) -> str:
 
 def _widths(backbone: BackboneSettings) -> str:
     """` (16-32-64-128)`: the widths of a backbone that has others than those its name stands for, its settings' defaults."""
-    usual = type(backbone).model_validate({"name": backbone.name})
-    return "" if isinstance(backbone, TorchvisionSettings) or backbone.shape == usual.shape else f" ({backbone.shape})"
+    if isinstance(backbone, TorchvisionSettings) or not backbone.shape:
+        return ""
+    fields = type(backbone).model_fields
+    has_usual = not any(field.is_required() for name, field in fields.items() if name != "name")
+    usual = type(backbone).model_validate({"name": backbone.name}).shape if has_usual else ""
+    return "" if backbone.shape == usual else f" ({backbone.shape})"
 
 
 def difference(measured: Accuracy | None, published: Accuracy | None) -> Difference | None:

@@ -89,12 +89,17 @@ def _comparisons(index: _Index) -> Iterator[tuple[str, Group, Group]]:
                 continue
             _, before = index.tested(other)
             its = before[0].record.network.settings
-            if its == _with(settings, pooling="gap") and settings.classifier.pooling == "dense":
+            if _alike(its, _with(settings, pooling="gap")) and settings.classifier.pooling == "dense":
                 yield "dense over GAP training", before, after
-            elif plain is not None and its == settings.model_copy(update={"backbone": plain}):
+            elif plain is not None and _alike(its, settings.model_copy(update={"backbone": plain})):
                 yield "widened over plain", before, after
             elif _leak_alone(its, settings):
                 yield "leaky over plain distance", before, after
+
+
+def _alike(first: NetworkSettings, second: NetworkSettings) -> bool:
+    """Whether two networks differ in nothing that decides a result; how often a training reports or saves does not."""
+    return first.identity() == second.identity()
 
 
 def _with(network: NetworkSettings, **classifier: object) -> NetworkSettings:
@@ -111,8 +116,8 @@ def _leak_alone(plain: NetworkSettings, leaky: NetworkSettings) -> bool:
         isinstance(first.distance, SquaredEuclideanSettings) and isinstance(second.distance, LeakySquaredEuclideanSettings)
     ):
         return False
-    same = plain.training.model_copy(update={"objective": first.model_copy(update={"distance": second.distance})})
-    return plain.model_copy(update={"training": same}) == leaky
+    same = first.model_copy(update={"distance": second.distance, "histograms": second.histograms})  # what is only recorded
+    return _alike(plain.model_copy(update={"training": plain.training.model_copy(update={"objective": same})}), leaky)
 
 
 def _gain(before: Group, after: Group) -> dict[str, Any] | None:

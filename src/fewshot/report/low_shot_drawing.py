@@ -57,15 +57,20 @@ def accuracy_by_exemplars(table: pd.DataFrame, title: str) -> Figure:
 
 
 def accuracy_by_embedding(table: pd.DataFrame, title: str) -> Figure:
-    """Figure 7: accuracy by the width of the embedding, at 1 and 5 exemplars (or the fewest two that there are)."""
+    """Figure 7: accuracy by the width of the embedding, at 1 and 5 exemplars (or the fewest two that there are).
+
+    A line is of networks that differ in that width alone.
+    """
     if table["embedding"].nunique() < 2:
         return _words("This run has embeddings of one width only.", title)
     shots = [shot for shot in (1, 5) if shot in set(table["shot"])] or sorted(table["shot"].unique())[:2]
-    widths = table.groupby("adaptation")["embedding"].transform("nunique")  # one width alone shows nothing of the width
+    widths = table.groupby(["series", "adaptation"])["embedding"].transform("nunique")  # one alone shows nothing of the width
     part = table[table["shot"].isin(shots) & (widths > 1) & ~table["stage2"].isin(["random"])]
+    if part.empty:
+        return _words("No two networks of this run differ in the width of the embedding alone.", title)
     several = part.groupby("stage2")["adaptation"].transform("nunique") > 1
     name = part["stage2"].where(~several, part["stage2"] + " [" + part["adaptation"] + "]")
-    part = part.assign(method=name + ", n = " + part["shot"].astype(str), network="")
+    part = part.assign(method=name + ", n = " + part["shot"].astype(str), network=part["series"])
     return _by(part, "embedding", "width of the embedding", title)
 
 

@@ -69,8 +69,12 @@ def curve_table(plan: Plan, rows: Sequence[Row]) -> pd.DataFrame:
 
 
 def accuracy_table(rows: Sequence[Row]) -> pd.DataFrame:
-    """Figures 6 and 7: one row a network, adaptation, shot and population, over seeds."""
+    """Figures 6 and 7: one row a network, adaptation, shot and population, over seeds.
+
+    `series`: the first of the networks that differ from this one in nothing but the width of the embedding.
+    """
     found = []
+    series: dict[str, str] = {}
     for group in by_place(rows).values():
         first = group[0]
         network = first.record.network
@@ -79,6 +83,7 @@ def accuracy_table(rows: Sequence[Row]) -> pd.DataFrame:
             {
                 "network": network.name, "adaptation": first.record.adaptation, "method": first.method,
                 "objective": network.settings.training.objective.kind, "embedding": network.info["feature_shape"][0],
+                "series": series.setdefault(network.settings.model_copy(update={"embedding": None}).key(), network.name),
                 "stage2": stage2_name(first.record.adaptation_settings), "shot": first.record.evaluated.shot,
                 "population": first.population, "accuracy": mean, "ci95": first.ci95 if over_seeds is None else over_seeds,
             }

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fewshot.config import AdaptationSettings, ClassificationSettings, ImplantingSettings, NetworkSettings, TrainingSettings
-from fewshot.report.setting import Facts, counts, dashes, samples, tested
+from fewshot.report.setting import Facts, counts, dashes, samples, size_seen, size_words, tested
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,9 @@ def is_of_paper_000(dataset: str, network: NetworkSettings, adaptation: Adaptati
     count here: `deviations` says it.
     """
     protocol, backbone = PROTOCOLS.get(dataset), network.backbone
-    if protocol is None or image_size != protocol.image_size or backbone.name not in WIDTHS or not _has_usual_widths(network):
+    if protocol is None or backbone.name not in WIDTHS or not _has_usual_widths(network):
+        return False
+    if size_seen(network, image_size) != protocol.image_size:
         return False
     if network.embedding is not None or network.training.classes != "base" or _added(network):
         return False
@@ -75,7 +77,7 @@ def deviations(facts: Facts) -> list[str] | None:
     protocol = PROTOCOLS.get(facts.dataset)
     if protocol is None:
         return None
-    found = [*network_deviations(facts.network, protocol), *_data_deviations(facts, protocol)]
+    found = [*network_deviations(facts.network, protocol, facts.done), *_data_deviations(facts, protocol)]
     found += _stage2_deviations(facts.adaptation, protocol)
     found += tested(facts, protocol.tasks if facts.adaptation is None else protocol.adapted_tasks, protocol.queries)
     if facts.scale is not None:
@@ -83,8 +85,11 @@ def deviations(facts: Facts) -> list[str] | None:
     return [*found, _unpublished(facts.network.training)]
 
 
-def network_deviations(network: NetworkSettings, protocol: Protocol) -> list[str]:
-    """What differs in a network and its stage 1 (all that model.json records and the paper states)."""
+def network_deviations(network: NetworkSettings, protocol: Protocol, done: int | None = None) -> list[str]:
+    """What differs in a network and its stage 1 (all that model.json records and the paper states).
+
+    `done`: iterations that stage 1 really took; None: as many as its settings say.
+    """
     found = []
     backbone, classifier, training = network.backbone, network.classifier, network.training
     widths = WIDTHS.get(backbone.name)
@@ -105,7 +110,9 @@ def network_deviations(network: NetworkSettings, protocol: Protocol) -> list[str
             found.append(f"initial scale {classifier.scale:g} instead of {protocol.scale:g}")
         if not classifier.learn_scale:
             found.append("scale fixed in stage 1 instead of learned")
-    found += samples((training.iterations, training.batch_size), (protocol.iterations, protocol.batch_size))
+    found += samples((done or training.iterations, training.images_an_iteration), (protocol.iterations, protocol.batch_size))
+    if done is not None and done < training.iterations:
+        found.append(f"stage 1 ended by patience after {done:,} of {training.iterations:,} iterations")
     optimizer = training.optimizer
     if optimizer.name != protocol.optimizer:
         found.append(f"stage 1 optimizer {optimizer.name} instead of {protocol.optimizer_words}")
@@ -149,8 +156,7 @@ def _added(network: NetworkSettings) -> list[str]:
 
 def _data_deviations(facts: Facts, protocol: Protocol) -> list[str]:
     found = []
-    if facts.image_size != protocol.image_size:
-        found.append(f"images of {facts.image_size} px instead of {protocol.image_size} px")
+    found += size_words(facts.network, facts.image_size, protocol.image_size)
     if facts.trained_images != (protocol.images, protocol.images):
         found.append(f"{counts(facts.trained_images)} images a base class trained on instead of {protocol.images}")
     if facts.population != "novel":

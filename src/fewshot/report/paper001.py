@@ -14,7 +14,7 @@ from fewshot.config import (
     TorchvisionSettings,
 )
 from fewshot.config.training import OptimizerSettings
-from fewshot.report.setting import Facts
+from fewshot.report.setting import Facts, size_seen
 
 IMAGE_SIZE, CROP, EMBEDDING, EPOCHS, VIEWS = 256, 224, 64, 112, 5
 LR, NEW_LAYERS, MOMENTUM, DECAY, DECAY_EPOCHS = 1e-4, 10, 0.9, 0.94, 4
@@ -42,7 +42,7 @@ def is_of_paper_001(dataset: str, network: NetworkSettings, image_size: int) -> 
         and (classifier.kind, classifier.pooling) == ("cosine", "gap")
         and network.training.classes == "base"
         and network.training.objective == ClassificationSettings()
-        and image_size == IMAGE_SIZE
+        and (image_size, size_seen(network, image_size)) == (IMAGE_SIZE, CROP)
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from fewshot.config import Conv64Settings, NetworkSettings, TrainingSettings
 from fewshot.config.episodic import EpisodicSettings, LeakySquaredEuclideanSettings, SquaredEuclideanSettings
-from fewshot.report.setting import Facts, counts, tested
+from fewshot.report.setting import Facts, counts, size_seen, size_words, tested
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,9 @@ def is_of_paper_002(dataset: str, network: NetworkSettings, image_size: int, sho
         isinstance(distance, LeakySquaredEuclideanSettings) and (distance.s, distance.r) == (protocol.s, protocol.r)
     )
     network_is = backbone.widths == WIDTHS and backbone.last_pool == protocol.last_pool and network.embedding is None
-    return published and network_is and image_size == protocol.image_size and shot in (None, objective.shot)
+    classes_are = network.training.classes == "base" or protocol.again  # on validation classes too where the authors do
+    seen = size_seen(network, image_size) == protocol.image_size
+    return published and network_is and classes_are and seen and shot in (None, objective.shot)
 
 
 def deviations(facts: Facts) -> list[str] | None:
@@ -81,9 +83,8 @@ def deviations(facts: Facts) -> list[str] | None:
     protocol = PROTOCOLS.get(facts.dataset)
     if protocol is None:
         return None
-    found = network_deviations(facts.network, protocol)
-    if facts.image_size != protocol.image_size:
-        found.append(f"images of {facts.image_size} px instead of {protocol.image_size} px")
+    found = network_deviations(facts.network, protocol, facts.done)
+    found += size_words(facts.network, facts.image_size, protocol.image_size)
     if facts.trained_images != (protocol.images, protocol.images):
         found.append(f"{counts(facts.trained_images)} images a base class trained on instead of {protocol.images}")
     if facts.classes != protocol.classes:
@@ -92,8 +93,8 @@ def deviations(facts: Facts) -> list[str] | None:
     return found + tested(facts, protocol.tasks, TEST_QUERIES)
 
 
-def network_deviations(network: NetworkSettings, protocol: Protocol) -> list[str]:
-    """What differs in a network and its training on tasks."""
+def network_deviations(network: NetworkSettings, protocol: Protocol, done: int | None = None) -> list[str]:
+    """What differs in a network and its training on tasks, of which it really took `done` (None: as its settings say)."""
     found = _architecture(network, protocol)
     objective, augmentation = network.training.objective, network.training.augmentation
     if isinstance(objective, EpisodicSettings):
@@ -106,7 +107,7 @@ def network_deviations(network: NetworkSettings, protocol: Protocol) -> list[str
     found += _optimizer(network)
     if augmentation.flip or augmentation.color_jitter or augmentation.resized_crop or augmentation.crop_padding != 0:
         found.append("training images are augmented, which the paper's are not")
-    return [*found, *_length(network.training, protocol), OURS]
+    return [*found, *_length(network.training, protocol, done), OURS]
 
 
 def _architecture(network: NetworkSettings, protocol: Protocol) -> list[str]:
@@ -136,15 +137,17 @@ def _distance(objective: EpisodicSettings, protocol: Protocol) -> list[str]:
     )
 
 
-def _length(training: TrainingSettings, protocol: Protocol) -> list[str]:
+def _length(training: TrainingSettings, protocol: Protocol, done: int | None) -> list[str]:
     patience, found = training.validation.patience, []
+    ended = done is not None and done < training.iterations
     if patience is None:
         found.append(f"{training.iterations:,} training tasks, not until {PATIENCE:,} in a row bring nothing better")
     else:
         tasks = patience * training.validation.every
         if tasks != PATIENCE:
-            found.append(f"training ends after {tasks:,} tasks without a better state instead of {PATIENCE:,}")
-        if training.iterations < MOST_TASKS:
+            took = f" (it took {done:,})" if ended else ""
+            found.append(f"training ends after {tasks:,} tasks without a better state instead of {PATIENCE:,}{took}")
+        if training.iterations < MOST_TASKS and not ended:  # what patience ended never met the bound
             found.append(f"at most {training.iterations:,} training tasks instead of {MOST_TASKS:,}")
     if protocol.again and training.classes == "base":
         found.append("not trained again on training and validation classes at the end, as the authors' code does")

@@ -7,7 +7,7 @@ Qiao et al., Few-Shot Image Recognition by Predicting Parameters from Activation
 from __future__ import annotations
 
 from fewshot.config import ActivationMappingSettings, Conv64Settings, NetworkSettings, WideResNetSettings
-from fewshot.report.setting import Facts, counts, samples, tested
+from fewshot.report.setting import Facts, counts, samples, size_seen, size_words, tested
 
 IMAGE_SIZE, IMAGES, TASKS = 80, 600, 1_000
 """Pixels; images of a class, all of which are trained on; tasks of the test."""
@@ -20,7 +20,7 @@ COMPARED = ("miniimagenet", "fc100")
 def is_of_paper_004(dataset: str, network: NetworkSettings, adaptation: ActivationMappingSettings, image_size: int) -> bool:
     """Whether the paper has this very network, classes and image size (in pixels), and a test of single views."""
     trained = network.training.classes == "base+val" and network.embedding is None
-    its_own = dataset == "miniimagenet" and image_size == IMAGE_SIZE and _is_its_backbone(network)
+    its_own = dataset == "miniimagenet" and size_seen(network, image_size) == IMAGE_SIZE and _is_its_backbone(network)
     return its_own and trained and not adaptation.views
 
 
@@ -32,8 +32,8 @@ def deviations(facts: Facts) -> list[str] | None:
     found = []
     if facts.dataset != "miniimagenet":
         found.append(f"{facts.dataset}, on which the paper has no numbers")
-    elif facts.image_size != IMAGE_SIZE:
-        found.append(f"images of {facts.image_size} px instead of {IMAGE_SIZE} px")
+    else:
+        found += size_words(network, facts.image_size, IMAGE_SIZE)
     if facts.trained_images != (IMAGES, IMAGES):
         found.append(f"{counts(facts.trained_images)} images a base class trained on instead of {IMAGES}")
     if not _is_its_backbone(network):
@@ -44,7 +44,7 @@ def deviations(facts: Facts) -> list[str] | None:
         found.append(f"{network.classifier.kind} classifier in stage 1 instead of a linear one")
     if training.classes != "base+val":
         found.append("trained on the base classes alone instead of base and validation classes")
-    found += samples((training.iterations, training.batch_size), STAGE1)
+    found += samples((facts.done or training.iterations, training.images_an_iteration), STAGE1)
     optimizer = training.optimizer
     asked = optimizer.name, optimizer.lr, optimizer.weight_decay, optimizer.nesterov, training.schedule.kind
     if asked != ("sgd", 0.1, 1e-4, True, "constant"):

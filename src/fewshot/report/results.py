@@ -251,6 +251,7 @@ def make_rows(plan: Plan, records: Sequence[SettingRecord], store: StoreRecord, 
                 store.dataset, store.image_size, store.trained_images, store.held_out_images, store.classes, network,
                 record.adaptation_settings, evaluated.tasks, record.queries, population, config.evaluation.part,
                 store.notes, config.deviations, config.evaluation.scale if evaluated.query_pooling == "dense" else None,
+                record.network.info.get("done"),
             )  # fmt: skip
             number = None
             if config.evaluation.part == "test":  # what is chosen on the validation classes has no published counterpart

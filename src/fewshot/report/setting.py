@@ -23,6 +23,7 @@ class Facts:
         notes: sentences of the store's meta.json.
         config_deviations: sentences of the run's config.
         scale: tau of dense queries where the run sets one; None: the network's own, or pooled queries.
+        done: iterations that stage 1 really took, fewer than its setting where patience ended it; None: not recorded.
     """
 
     dataset: str
@@ -39,6 +40,20 @@ class Facts:
     notes: Sequence[str] = ()
     config_deviations: Sequence[str] = ()
     scale: float | None = None
+    done: int | None = None
+
+
+def size_seen(network: NetworkSettings, image_size: int) -> int:
+    """Side in pixels of what a network sees, in training and at testing, of images of `image_size`: that of its crops."""
+    return network.training.augmentation.crop or image_size
+
+
+def size_words(network: NetworkSettings, image_size: int, published: int) -> list[str]:
+    """A sentence where a network sees images of another size than the paper's."""
+    crop = network.training.augmentation.crop
+    if size_seen(network, image_size) == published:
+        return []
+    return [f"images of {f'{crop} of ' if crop else ''}{image_size} px instead of {published} px"]
 
 
 def dashes(widths: Sequence[int]) -> str:

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import pandas as pd
 
 from fewshot.config import AS_TRAINED, ImplantingSettings
+from fewshot.config.extension import Extension
 from fewshot.plan import Plan
 from fewshot.report.cells import ADAPTED_PAIRS, PAIRS, Key, Measured, pair_title, reported, spread_of
 from fewshot.report.comparable import MAIN_TABLES, paper_of
 from fewshot.report.gains import gains_table
-from fewshot.report.low_shot import low_shot_tables
+from fewshot.report.low_shot import POPULATIONS, low_shot_tables
 from fewshot.report.papers import LABELS, backbone_name, backbone_title, stage1_name, usual_pooling
 from fewshot.report.rendering import Cell, Column, Difference, Table
 from fewshot.report.results import Row
@@ -35,7 +36,7 @@ def accuracy_tables(plan: Plan, rows: Sequence[Row], published: pd.DataFrame) ->
     if plan.config.evaluation.way == "all":
         return low_shot_tables(run, rows)
     found: list[tuple[Table, set[Key]]] = []
-    for make in (_methods, _stage1, _poolings, _stage2_poolings):
+    for make in (_methods, _stage1, _poolings, _stage2_poolings, _populations):
         run.shown = set()
         table = make(run)
         if table is not None:
@@ -197,6 +198,33 @@ def _stage2_poolings(run: Measured) -> Table | None:
         columns + run.columns(map(pair_title, pairs)),
         rows,
     )
+
+
+def _populations(run: Measured) -> Table | None:
+    """Populations of methods that extend the classifier, which may have more of them than networks as trained."""
+    rows: list[list[Cell]] = []
+    populations: list[str] = []
+    for place, first in run.first.items():
+        if not isinstance(first.record.adaptation_settings, Extension):
+            continue
+        (pair,) = run.pairs(place)
+        for population in POPULATIONS:
+            cells = [run.cells(place, shot, pair, population) for shot in run.shots]
+            if any(cell[0] is not None for cell in cells):
+                flat = [cell for shot_cells in cells for cell in shot_cells]
+                rows.append([first.method, run.backbone(place), population, *flat])
+                populations.append(population)
+    if set(populations) <= {"novel"}:
+        return None  # stands in the table of methods
+    meaning = "; ".join(f"{name}: {POPULATIONS[name][0].lower()}" for name in POPULATIONS if name in populations)
+    columns = [
+        Column("method"),
+        Column("backbone"),
+        Column("classes"),
+        *run.columns(f"{shot}-shot" for shot in run.shots),
+    ]
+    caption = f"{run.caption()} Classes: {meaning}."
+    return Table("populations", "Populations, classifiers extended by novel classes", caption, columns, rows)
 
 
 def _gains(run: Measured, rows: Sequence[Row]) -> Table | None:

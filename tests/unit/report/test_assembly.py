@@ -4,16 +4,22 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from fewshot import stages
+from fewshot.config import Conv64Settings, NetworkSettings
+from fewshot.config.backbones import _Backbone
 from fewshot.errors import DataError
 from fewshot.intervals import t_quantile
 from fewshot.plan import Plan
-from fewshot.report.assembly import PAIRED_COLUMNS, SEEDS_COLUMNS, assemble
+from fewshot.report import cells
+from fewshot.report.assembly import PAIRED_COLUMNS, SEEDS_COLUMNS, assemble, network_table
+from fewshot.report.paper000 import PROTOCOLS, network_deviations
+from fewshot.report.results import NetworkRecord
 
 Make = Callable[..., Plan]
 DESIGN = (
@@ -131,6 +137,52 @@ def test_networks_show_their_learned_scale(made_run: Make) -> None:
     assemble(plan)
     table = pd.read_csv(plan.results / "tables" / "networks.csv")
     assert list(table["scale"]) == [14.0] * 3  # 10 + 400 / 100 at the kept iteration, 400 of 600
+
+
+class Tiny(_Backbone):
+    """One of one's own, without widths."""
+
+    family: ClassVar[str] = "tiny"
+    name: Literal["tiny"] = "tiny"
+    width: int
+    last_pool: bool = True
+
+
+@pytest.mark.parametrize(
+    ("backbone", "embedding", "words", "behind"),
+    [
+        (Tiny(width=8), None, "tiny, width 8, last pool True", " (width 8, last pool True)"),
+        (Tiny(width=16), 4, "tiny, width 16, last pool True, embedding 4", " (width 16, last pool True)"),
+        (Conv64Settings(name="conv64"), None, "Conv-64, 64-64-64-64", ""),
+    ],
+)
+def test_networks_name_their_backbone_whatever_settings_it_has(backbone, embedding, words: str, behind: str) -> None:
+    network = NetworkSettings(backbone={"name": "conv64"}).model_copy(update={"backbone": backbone, "embedding": embedding})
+    assert row_of(network)["backbone"] == words
+    assert cells._widths(backbone) == behind
+
+
+@pytest.mark.parametrize(
+    ("objective", "kind", "images"),
+    [
+        ({"kind": "classification"}, "cosine", 32),
+        ({"kind": "episodic", "way": 7, "shot": 2, "queries": 3}, "none", 35),
+        ({"kind": "lifted_structured", "way": 6, "images": 4}, "none", 24),
+    ],
+)
+def test_networks_show_how_many_images_an_iteration_takes(objective: dict[str, Any], kind: str, images: int) -> None:
+    training = {"batch_size": 32, "objective": objective}
+    network = NetworkSettings.model_validate(
+        {"backbone": {"name": "resnet12"}, "classifier": {"kind": kind}, "training": training}
+    )
+    assert row_of(network)["batch"] == str(images)
+    assert f"of {images} instead of 8,000 of 200" in "".join(network_deviations(network, PROTOCOLS["miniimagenet"]))
+
+
+def row_of(network: NetworkSettings) -> dict[str, Any]:
+    info = {"iteration": 5, "parameters": 9, "seconds": 1.0, "device": "CPU", "precision": "float32", "validation": None}
+    table = network_table([NetworkRecord("one", 0, network, info, None)])
+    return dict(zip([column.name for column in table.columns], table.rows[0], strict=True))
 
 
 def test_results_of_other_settings_leave_the_old_report(made_run: Make, edit_record: Callable[..., None]) -> None:

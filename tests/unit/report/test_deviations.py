@@ -53,6 +53,7 @@ def test_of_the_papers_own_protocol_only_what_is_unpublished_is_said() -> None:
         ({"tasks": 1_000}, "1,000 tasks instead of 10,000"),
         ({"queries": 15}, "15 queries a class instead of 30"),
         ({"image_size": 84}, "images of 84 px instead of 32 px"),
+        ({"network": fc100_network(augmentation={"crop": 28})}, "images of 28 of 32 px instead of 32 px"),
         ({"trained_images": (500, 500)}, "500 images a base class trained on instead of 600"),
         ({"trained_images": (480, 500)}, "480 to 500 images a base class trained on instead of 600"),
         (
@@ -89,6 +90,31 @@ def test_one_change_is_one_sentence(changes: dict[str, Any], sentence: str) -> N
     assert [text for text in deviations(replace(AS_PAPER, **changes)) if "unpublished" not in text] == [sentence]
 
 
+def test_a_training_that_patience_ended_is_named_with_what_it_really_took() -> None:
+    """The whole of the setting says nothing; half of it says so twice: why, and how much of the paper's samples."""
+    assert deviations(replace(AS_PAPER, done=12_500)) == [OPEN]
+    assert deviations(replace(AS_PAPER, done=6_250))[:-1] == [
+        "stage 1: 6,250 iterations of 512 instead of 12,500 of 512 (50 % of the samples)",
+        "stage 1 ended by patience after 6,250 of 12,500 iterations",
+    ]
+    longer = replace(AS_PAPER, network=fc100_network(iterations=25_000), done=12_500)
+    assert deviations(longer)[:-1] == ["stage 1 ended by patience after 12,500 of 25,000 iterations"]
+
+
+def test_patience_of_paper_002_is_its_own_and_another_is_named_with_what_it_took() -> None:
+    def said(patience: int, done: int | None) -> list[str]:
+        data = load(RUNS / "002_table1_miniimagenet.yaml").stage1.networks["lsed-1shot"].as_dict()
+        data["training"] |= {"iterations": 60_000}
+        data["training"]["validation"] |= {"every": 1_000, "patience": patience}
+        settings = NetworkSettings.model_validate(data)
+        found = deviations(Facts("miniimagenet", 84, (600, 600), (0, 0), (64, 20), settings, None, 600, 15, done=done))
+        return [text for text in found if "training" in text and "images" not in text and "Adam" not in text]
+
+    assert said(20, 60_000) == said(20, None) == ["at most 60,000 training tasks instead of 1,000,000"]
+    assert said(20, 45_000) == []
+    assert said(2, 9_000) == ["training ends after 2,000 tasks without a better state instead of 20,000 (it took 9,000)"]
+
+
 @pytest.mark.parametrize(
     ("settings", "sentences"),
     [
@@ -108,6 +134,7 @@ def test_one_change_is_one_sentence(changes: dict[str, Any], sentence: str) -> N
             network(classifier={"kind": "none"}, objective={"kind": "lifted_structured"}, batch_size=200),
             [
                 "no classifier instead of a scaled cosine classifier",
+                "stage 1: 8,000 iterations of 64 instead of 8,000 of 200 (32 % of the samples)",
                 "stage 1 minimises the lifted structured loss instead of cross-entropy",
             ],
         ),
@@ -399,13 +426,14 @@ def test_the_mapping_of_paper_004() -> None:
             "0.1, steps, 0.0005, none, the last state",
         ),
         (
-            {"augmentation": {"crop": 28}},
-            "0.1, steps, 0.0005, random crops of 28 px and flips, the best state on validation classes",
+            {"augmentation": {"crop": 32}},
+            "0.1, steps, 0.0005, random crops of 32 px and flips, the best state on validation classes",
         ),
     ],
 )
 def test_what_stage_1_takes_where_paper_000_says_nothing(training: dict[str, Any], words: str) -> None:
-    (said,) = deviations(replace(AS_PAPER, network=fc100_network(**training)))
+    size = 36 if "crop" in training["augmentation"] else 32
+    (said,) = deviations(replace(AS_PAPER, image_size=size, network=fc100_network(**training)))
     assert said.endswith(f"unpublished; ours are {words}")
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 from fewshot.intervals import t_quantile
 from fewshot.plan import Plan
 from fewshot.report import drawing
+from fewshot.report.low_shot_drawing import accuracy_by_embedding
+from fewshot.report.low_shot_figures import accuracy_table
 from fewshot.report.plots import draw_figures, gains_table, published_table, shot_table, training_table
 from fewshot.report.published import Published, load_published
 from fewshot.report.results import Row, make_rows, read_settings, read_store
@@ -104,6 +107,7 @@ def test_gains(made_run: Make) -> None:
         ({}, {"DC over GAP", "DC + WIDE over DC"}),
         ({"training": {"objective": {"rotation": {}}}}, set()),
         ({"embedding": 8}, set()),
+        ({"training": {"log_every": 7, "save_every": 5}}, {"DC over GAP", "DC + WIDE over DC"}),
     ],
 )
 def test_networks_that_differ_in_more_than_the_method_show_no_gain(made_run: Make, change: dict, gains: set) -> None:
@@ -133,6 +137,51 @@ def test_a_method_on_a_gmp_trained_network_gains_over_that_network_tested_with_m
     before = pd.read_parquet(plan.evaluation_dir(plan.evaluations[0]) / "1shot-gmp-gmp.parquet")["novel"]
     after = pd.read_parquet(plan.evaluation_dir(plan.evaluations[1]) / "1shot-gmp-gmp.parquet")["novel"]
     assert gain["difference"] == pytest.approx((after - before).mean())
+
+
+def test_the_leak_is_compared_whatever_is_recorded_beside_it(made_run: Make) -> None:
+    def tasks(distance: dict[str, Any], **more: Any) -> dict[str, Any]:
+        objective = {"kind": "episodic", "way": 3, "shot": 1, "queries": 2, "distance": distance, **more}
+        network = {"backbone": {"name": "conv64"}, "classifier": {"kind": "none", "pooling": "flatten"}}
+        return {**network, "training": {"objective": objective}}
+
+    networks = {
+        "plain": tasks({"name": "squared_euclidean"}),
+        "leaky": tasks({"name": "leaky_squared_euclidean"}, histograms=[0, 5]),
+    }
+    tests = [{"networks": ["plain", "leaky"], "poolings": ["flatten/flatten"]}]
+    evaluation = {"shots": [1], "tasks": 4, "queries": 3, "tests": tests}
+    found = gains_table(rows_of(made_run(stage1={"networks": networks}, evaluation=evaluation, activation_maps=None)))
+    assert found["comparison"].tolist() == ["leaky over plain distance"]
+
+
+def test_figure_7_joins_networks_that_differ_in_the_width_alone(made_run: Make, edit_record: Callable[..., None]) -> None:
+    columns = ["network", "series", "embedding", "method"]
+    networks = {
+        "small-8": {"backbone": {"name": "c128f"}, "embedding": 8},
+        "small-16": {"backbone": {"name": "c128f"}, "embedding": 16},
+        "large-8": {"backbone": {"name": "resnet12"}, "embedding": 8},
+        "large-16": {"backbone": {"name": "resnet12"}, "embedding": 16},
+    }
+    plan = made_run(
+        stage1={"networks": networks}, stage2={"imprinted": {"method": "imprinting"}}, activation_maps=None,
+        evaluation={"shots": [1], "tasks": 4, "queries": 3, "tests": [
+            {"networks": list(networks), "adaptation": "imprinted"}]},
+    )  # fmt: skip
+    for job in plan.networks:
+        path = plan.network_dir(job) / "model.json"
+        edit_record(path, feature_shape=[job.settings.embedding, 1, 1])
+    table = accuracy_table(rows_of(plan))
+    assert table[columns[:3]].drop_duplicates().to_numpy().tolist() == [
+        ["small-8", "small-8", 8], ["small-16", "small-8", 16], ["large-8", "large-8", 8], ["large-16", "large-8", 16],
+    ]  # fmt: skip
+    with drawing.style():
+        figure = accuracy_by_embedding(table, "")
+        labels = [text.get_text() for text in figure.legends[0].get_texts()]
+        assert labels == ["imprinting, n = 1, small-8", "imprinting, n = 1, large-8"]
+        one_each = table[table["network"].isin(["small-8", "large-16"])]
+        words = accuracy_by_embedding(one_each, "").axes[0].texts[0].get_text()
+        assert words == "No two networks of this run differ in the width of the embedding alone."
 
 
 def test_gains_over_seeds(made_run: Make) -> None:

@@ -8,6 +8,7 @@ import pytest
 from fewshot.config import ImplantingSettings, ImprintingSettings, NetworkSettings, load
 from fewshot.errors import DataError
 from fewshot.plan import Plan
+from fewshot.report.comparable import paper_of
 from fewshot.report.papers import backbone_name, stage1_name
 from fewshot.report.published import COLUMNS, Number, Published, load_published
 
@@ -128,10 +129,11 @@ def test_no_cell_of_paper_001_is_lost_or_changed(table: pd.DataFrame, number: st
 def test_paper_001_is_found_for_its_own_network_alone(table: pd.DataFrame) -> None:
     def found(adaptation: dict[str, object], population: str, **changed: object) -> float | None:
         backbone = {"name": "googlenet", "weights": "imagenet"} | {key: changed[key] for key in {"weights"} & set(changed)}
+        cropped = {"augmentation": {"crop": changed.get("crop", 224)}}
         data = {"backbone": backbone, "embedding": changed.get("embedding", 64)}
-        network = NetworkSettings.model_validate(
-            data | {key: changed[key] for key in {"classifier", "training"} & set(changed)}
-        )
+        others = {key: changed[key] for key in {"classifier"} & set(changed)}
+        others["training"] = cropped | changed.get("training", {})  # type: ignore[operator]
+        network = NetworkSettings.model_validate(data | others)
         settings = ImprintingSettings.model_validate({"method": "imprinting", **adaptation})
         number = Published(table).find(
             "cub", network, settings, image_size=256, way=int(str(changed.get("way", 100))), shot=5, population=population,
@@ -148,7 +150,7 @@ def test_paper_001_is_found_for_its_own_network_alone(table: pd.DataFrame) -> No
     lifted = {"classifier": {"kind": "none"}, "training": {"objective": {"kind": "lifted_structured"}}}
     for changed in (
         {"way": 25}, {"embedding": 128}, {"weights": "none"}, {"classifier": {"pooling": "gmp"}},
-        {"training": {"objective": {"rotation": {}}}},
+        {"training": {"objective": {"rotation": {}}}}, {"crop": None}, {"crop": 200},
     ):  # fmt: skip
         assert found({}, "all", **changed) is None
     assert found({"classes": "novel"}, "novel", **lifted) is None, "figure 6 prints no numbers"
@@ -381,6 +383,31 @@ def test_other_leaks_shots_and_sizes_find_none(table: pd.DataFrame) -> None:
     assert _find(table, "002_table1_omniglot", "protonet-1shot", 5) is None, "trained for another number of shots"
     assert _find(table, "002_table1_omniglot", "protonet-1shot", 1, way=5) is None
     assert _find(table, "002_table1_miniimagenet", "protonet-1shot", 1, image_size=32) is None
+
+
+def changed(run: str, name: str, **training: object) -> NetworkSettings:
+    data = load(ROOT / "config" / "runs" / f"{run}.yaml").stage1.networks[name].as_dict()
+    return NetworkSettings.model_validate(data | {"training": data["training"] | training})
+
+
+def test_a_network_trained_on_validation_classes_too_has_the_numbers_of_paper_002_where_its_authors_do_so() -> None:
+    more = {"classes": "base+val", "validation": {"every": 0, "keep": "last"}}
+    omniglot, mini = (changed(f"002_table1_{name}", "protonet-1shot", **more) for name in ("omniglot", "miniimagenet"))
+    assert paper_of("omniglot", omniglot, None, 28, 1) == "002"
+    assert paper_of("miniimagenet", mini, None, 84, 1) is None
+
+
+@pytest.mark.parametrize(("crop", "papers"), [(None, {"000", "002"}), (64, set())])
+def test_images_are_of_the_size_that_the_network_sees(crop: int | None, papers: set[str]) -> None:
+    augmentation = {"crop": crop} if crop else {}
+    gap = NetworkSettings.model_validate({"backbone": {"name": "resnet12"}, "training": {"augmentation": augmentation}})
+    tasks = changed("002_table1_miniimagenet", "protonet-1shot", augmentation=augmentation)
+    assert {paper_of("miniimagenet", one, None, 84, 1) for one in (gap, tasks)} - {None} == papers
+
+
+def test_crops_of_larger_images_are_of_the_papers_size() -> None:
+    gap = {"backbone": {"name": "resnet12"}, "training": {"augmentation": {"crop": 84}}}
+    assert paper_of("miniimagenet", NetworkSettings.model_validate(gap), None, 96) == "000"
 
 
 @pytest.mark.parametrize(

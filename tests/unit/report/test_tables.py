@@ -327,8 +327,25 @@ def test_only_densely_trained_networks_tested_with_maxima_alone_are_left_to_tabl
     assert ("methods" in found and found["methods"].rows[0][2] == "GMP / GMP") == there
 
 
+def test_every_population_of_an_extended_classifier_stands_in_a_table(made_run: Make) -> None:
+    populations = ["novel", "base", "both", "novel_in_all", "base_in_all", "all"]
+    tests = [
+        {"networks": ["small-gap"], "poolings": ["gap/gap", "gap/dense"]},
+        {"networks": ["small-gap"], "adaptation": "imprinted", "populations": populations},
+    ]
+    evaluation = {"way": 3, "shots": [1, 5], "tasks": 4, "queries": 3, "tests": tests}
+    found, rows = tables(made_run(stage2={"imprinted": {"method": "imprinting"}}, evaluation=evaluation, activation_maps=None))
+    table = found["populations"]
+    assert {row[2] for row in table.rows} == set(populations)
+    name = heads(table).index("5-shot measured")
+    for row in table.rows:
+        assert str(row[name]) == measured(rows, "small-gap", "imprinted", "5shot-gap-gap", str(row[2]))
+    assert "novel_in_all: novel classes among all;" in table.caption
+
+
 def test_an_ordinary_run_has_no_table_3(made_run: Make) -> None:
     found, _ = tables(made_run())
+    assert "populations" not in found
     assert "stage2_poolings" not in found
 
 
