@@ -49,7 +49,7 @@ def size_seen(network: NetworkSettings, image_size: int) -> int:
 
 
 def size_words(network: NetworkSettings, image_size: int, published: int) -> list[str]:
-    """A sentence where a network sees images of another size than the paper's."""
+    """A sentence where a network sees images of another size than the paper's; sizes in pixels."""
     crop = network.training.augmentation.crop
     if size_seen(network, image_size) == published:
         return []
