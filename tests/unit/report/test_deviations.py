@@ -213,7 +213,7 @@ ONCE = "not trained again on training and validation classes at the end, as the 
         ("000_table5_fc100", "resnet12-gap", "as-trained", [OPEN.replace("0.1", "0.001")]),
         (
             "000_table4_methods", "resnet12-wide", "as-trained",
-            ["500 images a base class trained on instead of 600", OPEN],
+            ["500 images a base class trained on instead of 600", OPEN.replace("steps", "cosine")],
         ),
         ("001_cub", "d64", "imprinting", [SQUARES, "10 draws of the exemplars instead of one"]),
         ("001_cub", "d64", "imprinting-aug", [SQUARES, "10 draws of the exemplars instead of one"]),
