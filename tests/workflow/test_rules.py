@@ -78,7 +78,7 @@ def test_the_code_of_a_rule_is_what_its_stage_imports(stage, function):
     assert re.search(rf"code=(job_code\.{function}\(\)|{function}_code),", RULES[stage])
     # The store is imported by all of these; the frame of a job changes no result, nor does the question whether there will be
     # images enough for the tasks.
-    harmless = {"data.store", "job", *(["episodes"] if stage == "train" else [])}
+    harmless = {"data.store", "job", "requirements"}
     assert {"device"} <= modules - harmless <= named
 
 

@@ -55,7 +55,8 @@ def _decode_batch(
 
 
 def _refuse(broken: list[tuple[str, str]]) -> None:
-    """End with the names of images that do not decode, where there are any."""
+    """End with the names of images that do not decode, where there are any; one that several classes are of is named once."""
+    broken = list(dict(broken).items())
     if len(broken) == 1:
         [(file, reason)] = broken
         raise DataError(f"{file}: the image does not decode ({reason}); replace the file or remove it")
