@@ -13,7 +13,7 @@ from typing import Any
 
 from fewshot import job_code
 from fewshot.files import read_json
-from fewshot.plan import AdaptationJob, EpisodeJob, EvaluationJob, NetworkJob, Plan
+from fewshot.plan import AdaptationJob, EpisodeJob, NetworkJob, Plan
 from fewshot.provenance import archives_as_known, folder_hashes, pretrained_hash
 from fewshot.taken import is_taken
 
@@ -71,14 +71,6 @@ def adaptation_outdated(plan: Plan, job: AdaptationJob) -> str | None:
     code = job_code.adaptation(job) if job.settings.gives == "features" else job_code.extension(job)
     why = _other(record, "network_sha256", _sha256(plan, job.network), "of another network")
     return why or _other(record, "code", code, OTHER_CODE)
-
-
-def evaluation_outdated(plan: Plan, job: EvaluationJob) -> str | None:
-    """Why tasks are to be judged again though the results are of the present settings and network, or None."""
-    if is_taken(plan, job):
-        return None
-    record = read_json(plan.evaluation_dir(job) / "settings.json")
-    return _other(record, "code", job_code.evaluation(), OTHER_CODE)
 
 
 def _other(record: dict[str, Any], name: str, now: object, words: str) -> str | None:

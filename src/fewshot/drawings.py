@@ -7,6 +7,7 @@ A drawing is a rule of the pipeline and a function of `fewshot.stages` of the sa
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from fewshot.plan import Plan
 
@@ -24,6 +25,15 @@ FIGURES: Mapping[str, Mapping[str, tuple[str, str]]] = {
     },
 }
 """Drawing -> its figures: name -> endings of its files."""
+
+
+FROM_NETWORKS = ("activation_maps", "class_vectors")
+"""Figures drawn from networks and images, not from the tables: the mark of the tables says nothing of them."""
+
+
+def marks(plan: Plan) -> list[Path]:
+    """Snakemake's marks that such figures are its own: it sets one after the drawing, and without it draws the figure anew."""
+    return [plan.drawn_path(name) for name in figures(plan) if name in FROM_NETWORKS]
 
 
 def drawings(plan: Plan) -> dict[str, Mapping[str, tuple[str, str]]]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fewshot.current import adaptation_outdated, evaluation_outdated
+from fewshot.current import adaptation_outdated
 from fewshot.drawings import dropped
 from fewshot.locks import only_one
 from fewshot.plan import AdaptationJob, EpisodeJob, EvaluationJob, NetworkJob, Plan
@@ -163,14 +163,14 @@ def evaluated(plan: Plan, job: EvaluationJob) -> bool:
     """Whether a job's results are there and belong to the present settings, network and code."""
     from fewshot import task_results
 
-    return task_results.is_current(plan, job) and not evaluation_outdated(plan, job)
+    return task_results.is_current(plan, job)
 
 
 def awaited(plan: Plan, job: NetworkJob, part: str) -> bool:
     """Whether a network's features of `part` are wanted: of images trained on, until all that learns from them is there."""
-    learners = (made for made in plan.adaptations if made.network == job and part in plan.learnt_parts(made))
     if part != "trained":
         return True
+    learners = (made for made in plan.adaptations if made.network == job and part in plan.learnt_parts(made))
     return any(not (adaptation_folder(plan, one) / "adapt.json").exists() or adaptation_outdated(plan, one) for one in learners)
 
 

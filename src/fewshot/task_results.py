@@ -28,7 +28,7 @@ from fewshot.intervals import in_words, interval
 from fewshot.locks import replacing_folder
 from fewshot.models.network import Network
 from fewshot.plan import AdaptationJob, EvaluatedSetting, EvaluationJob, Plan
-from fewshot.taken import adaptation_folder, evaluation_folder
+from fewshot.taken import adaptation_folder, evaluation_folder, is_taken
 
 logger = logging.getLogger(__name__)
 FORMAT = 1
@@ -61,8 +61,8 @@ def evaluate(plan: Plan, job: EvaluationJob, store: Store, network: Network, inf
             for population in setting.populations:
                 values = accuracies[population]
                 mean, half = interval(values)
-                said = in_words(mean, half)
-                logger.info("%s, %s: %s over %d task%s", setting.key, population, said, len(values), "s"[: len(values) > 1])
+                over = "task" if len(values) == 1 else "tasks"
+                logger.info("%s, %s: %s over %d %s", setting.key, population, in_words(mean, half), len(values), over)
             records.append(_record(plan, job, setting, store, episodes, scale))
         write_record(
             folder / "settings.json",
@@ -127,13 +127,18 @@ def _adapted(plan: Plan, job: EvaluationJob, folder: Callable[[Plan, AdaptationJ
 
 
 def is_current(plan: Plan, job: EvaluationJob) -> bool:
-    """Whether there are results of these very settings on the network and the adaptation that are there now."""
+    """Whether there are results of these very settings on the network and the adaptation that are there now, by this code.
+
+    Those of an earlier version do not tell their code, and those that were carried here may be of another: both count.
+    """
     folder = evaluation_folder(plan, job)
     try:
         record = read_record(folder / "settings.json", [f"{setting.key}.parquet" for setting in job.settings])
     except DataError:
         return False
     model = read_record(plan.network_dir(job.network) / "model.json")
+    if not is_taken(plan, job) and record.get("code") not in (None, job_code.evaluation()):
+        return False
     wanted = [json.loads(json.dumps(plan.identity(job, setting))) for setting in job.settings]
     return (
         record.get("model_sha256") == model.get("sha256")

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from fewshot.cli import app
 from fewshot.config import EpisodicSettings, LeakySquaredEuclideanSettings, RunConfig, load
-from fewshot.drawings import figures
+from fewshot.drawings import figures, marks
 from fewshot.plan import Plan
 from fewshot.records import adaptation_record, evaluation_records, training_record
 from tests.integration.rehearsal import (
@@ -258,8 +258,7 @@ def test_snakemake_finds_nothing_left_to_do(here, run, file, plan_with_snakemake
     """Its jobs and files are those of the command line; the tables, and maps, of which it would have its own, are called so."""
     results = here / run(file).results
     made = (results / "summary.csv").stat().st_mtime_ns
-    drawn = [results / f"figures/{name}.drawn" for name in ("activation_maps", "class_vectors")]
-    for mark in (results / "assembled", *(mark for mark in drawn if mark.with_suffix(".csv").exists())):
+    for mark in (results / "assembled", *(here / mark for mark in marks(run(file)))):
         mark.touch()
         os.utime(mark, ns=(made, made))
     assert planned(plan_with_snakemake, here, here / file.name) == {}

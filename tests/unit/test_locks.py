@@ -78,16 +78,22 @@ def whole(folder):
     return out
 
 
-@pytest.mark.parametrize("folder", [True, False])
-def test_what_a_killed_job_left_beside_its_whole_output_is_removed(tmp_path, folder, caplog):
-    caplog.set_level("INFO", "fewshot.locks")
-    out = whole(tmp_path)
+def left_state(out, folder):
+    """What a job keeps beside its output to go on from: a folder or a file."""
     state = state_path(out)
     if folder:
         state.mkdir()
         (state / "features.npy").write_text("x")
     else:
         state.write_text("x")
+    return state
+
+
+@pytest.mark.parametrize("folder", [True, False])
+def test_what_a_killed_job_left_beside_its_whole_output_is_removed(tmp_path, folder, caplog):
+    caplog.set_level("INFO", "fewshot.locks")
+    out = whole(tmp_path)
+    left_state(out, folder)
     (tmp_path / ".seed0.lock").touch()
     (tmp_path / ".seed0.abc.partial").mkdir()
     (tmp_path / ".seed0.abc.partial/.lock").touch()
@@ -107,12 +113,7 @@ def test_what_a_killed_job_left_beside_its_whole_output_is_removed(tmp_path, fol
 def test_the_state_of_a_job_that_makes_its_output_again_is_kept(tmp_path, folder):
     out = whole(tmp_path)
     os.utime(out / "model.json", (1, 1))
-    state = state_path(out)
-    if folder:
-        state.mkdir()
-        (state / "progress.json").write_text("{}")
-    else:
-        state.write_text("x")
+    state = left_state(out, folder)
     tidy(out / "model.json")
     assert state.exists()
 

@@ -47,6 +47,17 @@ def test_results_are_current_only_for_their_settings_network_and_data(run, edit_
     assert is_current(run, job)
 
 
+def test_results_of_other_code_are_not_current_those_that_do_not_tell_are(run, edit_record):
+    job = run.evaluations[0]
+    path = run.evaluation_dir(job) / "settings.json"
+    text = path.read_text()
+    for code, current in (("other", False), (None, True)):
+        edit_record(path, code=code)
+        assert is_current(run, job) == current
+    path.write_text(text)
+    assert is_current(run, job)
+
+
 def test_results_on_an_adaptation_that_was_made_anew_are_not_current(run, edit_record):
     job = next(job for job in run.evaluations if job.adaptation == "implants")
     assert is_current(run, job)

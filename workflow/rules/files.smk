@@ -9,7 +9,6 @@ NETWORK = ("model.safetensors", "model.json", "metrics.jsonl")
 FEATURES = ("features.npy", "rows.npy", "features.json")
 ADAPTED = ("features.npy", "adapt.json", "metrics.jsonl")
 EXTENDED = ("predictions.npy", "adapt.json", "metrics.jsonl")
-FROM_NETWORKS = ("activation_maps", "class_vectors")
 TABLES = ("summary.csv", "paired.csv", "seeds.csv", "metrics.json", "tables", "assembled")
 
 
@@ -147,8 +146,8 @@ def tables(wildcards):
 
 def figures(wildcards):
     named = drawings.figures(PLAN)
-    marks = [str(PLAN.drawn_path(name)) for name in named if name in FROM_NETWORKS]
-    return [*files(PLAN.results / "figures", [f"{name}.{ending}" for name in named for ending in named[name]]), *marks]
+    drawn = files(PLAN.results / "figures", [f"{name}.{ending}" for name in named for ending in named[name]])
+    return [*drawn, *map(str, drawings.marks(PLAN))]
 
 
 @in_one_line
