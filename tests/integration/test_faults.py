@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -90,14 +91,27 @@ def test_a_dead_worker_process_is_one_line(world, new_starter, tmp_path):
     world.finish("prepare", folder)
 
 
+def stopped_in_training(command):
+    """The command, stopped when it trains: it holds its network's lock by then, as it may not yet when the lock's file is there."""
+    while command.running and not (command.log.exists() and "training dense" in command.said):
+        time.sleep(0.001)
+    os.kill(command.pid, signal.SIGSTOP)
+    return command
+
+
+def opened_by(command) -> set[Path]:
+    """The files that a command has open."""
+    found = set()
+    for link in Path(f"/proc/{command.pid}/fd").glob("*"):
+        with suppress(OSError):  # closed meanwhile
+            found.add(link.readlink())
+    return found
+
+
 def test_a_second_process_on_the_same_output_is_refused(world, starter, new_starter, tmp_path):
     other = new_starter("fewshot.training")
     folder = world.fresh("train", tmp_path / "run")
-    first = starter.start(folder, *world.command("train"))
-    lock = folder / world.plan.network_dir(world.plan.networks[0]).parent / ".seed0.lock"
-    while first.running and not lock.exists():
-        time.sleep(0.001)
-    os.kill(first.pid, signal.SIGSTOP)  # it takes longer than the second waits
+    first = stopped_in_training(starter.start(folder, *world.command("train")))  # for longer than the second waits
     second = other.start(folder, *world.command("train"), log=tmp_path / "second.log").wait()
     os.kill(first.pid, signal.SIGCONT)
     assert "another process is working on it; wait" in one_line(second)
@@ -108,13 +122,12 @@ def test_a_second_process_on_the_same_output_is_refused(world, starter, new_star
 def test_a_second_process_does_not_make_again_what_it_waited_for(world, starter, new_starter, tmp_path):
     other = new_starter("fewshot.training")
     folder = world.fresh("train", tmp_path / "run")
-    network = world.plan.network_dir(world.plan.networks[0])
-    first = starter.start(folder, *world.command("train"))
-    while first.running and not (folder / network.parent / ".seed0.lock").exists():
-        time.sleep(0.001)
-    os.kill(first.pid, signal.SIGSTOP)
+    first = stopped_in_training(starter.start(folder, *world.command("train")))
     second = other.start(folder, *world.command("train"), log=tmp_path / "second.log")
-    time.sleep(2)  # it waits by now
+    lock = (folder / world.plan.network_dir(world.plan.networks[0])).with_name(".seed0.lock")
+    while second.running and lock not in opened_by(second):
+        time.sleep(0.01)
+    time.sleep(0.2)  # it has asked for the lock by now
     os.kill(first.pid, signal.SIGCONT)
     assert (first.wait().status, second.wait().status) == (0, 0)
     assert "model.json was made by another process meanwhile" in second.said
