@@ -77,16 +77,12 @@ def operations(made: Trainer) -> float:
 
 
 def run(options: Options) -> tuple[list[Row], list[Growth]]:
-    """Every backbone and size; on CUDA bfloat16 and compiled too."""
+    """Every backbone and size in float32 and bfloat16, which not every CPU multiplies quickly; on CUDA compiled too."""
     cuda = options.device.type == "cuda"
-    peak = peak_rate(options)
-    rows = [Row("stage1", f"matrix product, {'TF32' if cuda else 'float32'}", peak / 1e9, "GFLOP/s")]
-    forms = [("float32", False)]
-    peaks = {"float32": peak}
-    if cuda:
-        peaks["bfloat16"] = matmul_rate(options, torch.bfloat16)
-        rows.append(Row("stage1", "matrix product, bfloat16", peaks["bfloat16"] / 1e9, "GFLOP/s"))
-        forms += [("bfloat16", False), ("bfloat16", True)]
+    peaks = {"float32": peak_rate(options), "bfloat16": matmul_rate(options, torch.bfloat16)}
+    names = {"float32": "TF32" if cuda else "float32", "bfloat16": "bfloat16"}
+    rows = [Row("stage1", f"matrix product, {names[kind]}", peak / 1e9, "GFLOP/s") for kind, peak in peaks.items()]
+    forms = [("float32", False), ("bfloat16", False), *([("bfloat16", True)] if cuda else [])]
     for backbone, size in CASES:
         slow = trainer(backbone, size, options.device, "float32", False, contiguous=True)
         flops, batch = operations(slow), BATCH[options.device.type][size]

@@ -125,10 +125,12 @@ def require(store: Store, job: EpisodeJob) -> None:
     """Check that the tasks of an episode job can be drawn; a training asks before it begins.
 
     Raises:
-        DataError: fewer classes than `way`, or a class with fewer images than `shot + queries`.
+        DataError: fewer classes than `way`, or a class with fewer images than `shot + queries`; of all classes, one without
+            images to learn from, or none with images to test.
     """
     if job.way == "all" or job.queries == "all":
         require_images(store, job.part, 2, 2)
+        divided(store, job.part)
     elif job.queries == "remaining":
         require_images(store, job.part, job.shot + 1, job.way, keys=("shots",))
     else:

@@ -92,7 +92,7 @@ def test_a_dead_worker_process_is_one_line(world, new_starter, tmp_path):
 
 
 def stopped_in_training(command):
-    """The command, stopped when it trains: it holds its network's lock by then, as it may not yet when the lock's file is there."""
+    """The command, stopped when it trains: the lock's file is there a moment before the lock, which it holds by then."""
     while command.running and not (command.log.exists() and "training dense" in command.said):
         time.sleep(0.001)
     os.kill(command.pid, signal.SIGSTOP)

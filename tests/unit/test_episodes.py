@@ -142,3 +142,12 @@ def test_classes_with_few_images_give_what_they_have(caplog):
     assert query[0].tolist() == [[10, 11, 12], [20, -1, -1]]
     assert base.tolist() == [[30, 31]] * 2
     assert "1 of 2 classes have fewer than 3 exemplars" in caplog.text
+
+
+def test_all_classes_together_need_images_to_learn_from(tiny_store):
+    job = EpisodeJob("all", 1, "all", 4, "test", 0)
+    episodes.require(tiny_store, job)
+    tested, rows = tiny_store.held_out.copy(), tiny_store.rows("test")
+    tested[rows[tiny_store.labels[rows] == tiny_store.labels[rows[0]]]] = True
+    with pytest.raises(DataError, match="has test images only; give it images to learn from"):
+        episodes.require(dataclasses.replace(tiny_store, held_out=tested), job)

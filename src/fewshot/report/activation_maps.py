@@ -49,12 +49,17 @@ class Subject:
 
     Attributes:
         name: in the config.
-        query: how it judges an image: `dense` (eq. 14) where it was trained densely, else `gap`.
+        query: how it judges an image: pooled as its classifier has them, so `dense` (eq. 14) where it was trained densely.
     """
 
     name: str
     network: Network
     query: PoolingKind
+
+    @property
+    def support(self) -> PoolingKind:
+        """How the support images of its prototypes are pooled."""
+        return "gap" if self.query == "dense" else self.query
 
     def judge(self, values: Tensor, weights: Tensor | None, truth: Tensor) -> tuple[Tensor, Tensor]:
         """Predictions and maps of images.
@@ -131,7 +136,8 @@ def _panel(store: Store, subjects: Sequence[Subject], example: Example) -> drawi
 
 def _subject(plan: Plan, store: Store, name: str, device: torch.device) -> Subject:
     network, _ = load_network(plan.network_dir(plan.network(name, plan.config.seeds[0])), device, store.data_hash)
-    return Subject(name, network, "dense" if network.settings.classifier.pooling == "dense" else "gap")
+    pooling = network.settings.classifier.pooling
+    return Subject(name, network, "gap" if pooling == "flatten" else pooling)  # maps are of single locations
 
 
 # --- the search ------------------------------------------------------------------------------------------------------
@@ -203,7 +209,10 @@ def _novel(
         examples = []
         for chosen, images in tasks:
             support = torch.from_numpy(np.searchsorted(batch, np.stack([image[:shot] for image in images])))
-            prototypes = [pool_locations(values[support], "gap").squeeze(-2).mean(1) for values in both]
+            prototypes = [
+                pool_locations(values[support], subject.support).squeeze(-2).mean(1)
+                for subject, values in zip(subjects, both, strict=True)
+            ]
             queries = np.concatenate([image[shot:] for image in images])
             truth = np.repeat(np.arange(way), [len(image) - shot for image in images])
             index = torch.from_numpy(np.searchsorted(batch, queries))

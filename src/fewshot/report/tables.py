@@ -64,6 +64,8 @@ def _methods(run: Measured) -> Table | None:
         if settings.classifier.pooling == "dense" and {"gmp/gmp"} == set(pairs):
             continue  # tested as in Table 1 alone
         pair = usual if usual in pairs else pairs[0]
+        if not any((*place, shot, pair, "novel") in run.groups for shot in run.shots):
+            continue  # tested on other classes alone
         paper = paper_of(run.dataset, settings, first.record.adaptation_settings, run.image_size)
         if paper is not None:
             papers.add(paper)

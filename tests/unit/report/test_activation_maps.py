@@ -52,7 +52,7 @@ def softmax(values: list[float]) -> list[float]:
     return [value / sum(exps) for value in exps]
 
 
-@pytest.mark.parametrize("query", ["gap", "dense"])
+@pytest.mark.parametrize("query", ["gap", "gmp", "dense"])
 @pytest.mark.parametrize("prototypes", [True, False])
 def test_judgement_is_the_plain_loop(made_run: Make, query: str, prototypes: bool) -> None:
     job = made_run(**SMALL).networks[-1]
@@ -69,7 +69,8 @@ def test_judgement_is_the_plain_loop(made_run: Make, query: str, prototypes: boo
         if query == "dense":
             scores = [sum(place[j] for place in places) for j in range(len(vectors))]
         else:
-            scores = [cosine(values[i].mean(0), w) for w in vectors]
+            pooled = values[i].mean(0) if query == "gap" else values[i].max(0).values
+            scores = [cosine(pooled, w) for w in vectors]
         assert int(predicted[i]) == int(np.argmax(scores))
 
 
@@ -96,6 +97,11 @@ def test_examples_are_what_their_case_says(made_run: Make) -> None:
         members = [example for example in found if example.case == case]
         assert len(members) <= 3
         assert len({example.row for example in members}) == len(members)
+
+
+def test_prototypes_are_pooled_as_the_classifier_judges(made_run: Make) -> None:
+    network = Network(made_run(**SMALL).networks[-1].settings, 4, 32)
+    assert [Subject("one", network, query).support for query in ("gap", "gmp", "dense")] == ["gap", "gmp", "gap"]
 
 
 def test_the_search_is_the_same_each_time(made_run: Make) -> None:

@@ -207,6 +207,13 @@ def test_a_run_of_both_populations_alone_has_no_table_of_novel_classes(made_run:
     assert "poolings" in found
 
 
+def test_a_network_tested_on_both_alone_has_no_row_of_novel_classes(made_run: Make) -> None:
+    tests = [{"networks": ["r12-gap"]}, {"networks": ["r12-dense"], "populations": ["both"]}]
+    found, _ = tables(made_run(evaluation={"shots": [5], "tasks": 4, "queries": 3, "tests": tests}))
+    own = found["methods"].rows[: len(found["methods"].rows) - found["methods"].reported]
+    assert [row[0] for row in own] == ["GAP"]
+
+
 def test_shape_of_table_2(made_run: Make) -> None:
     found, rows = tables(made_run(**MINI))
     table = found["poolings"]
