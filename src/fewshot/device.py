@@ -20,6 +20,8 @@ from fewshot.provenance import gpus_in_sight
 logger = logging.getLogger(__name__)
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 """As glibc's malloc.h numbers them."""
+_OF_BFLOAT16 = ("amx_bf16", "avx512_bf16", "bf16")
+"""As `torch.cpu.get_capabilities` names them; the last is ARM's."""
 _claims: list[IO[str]] = []
 """Open for as long as the process lives."""
 
@@ -69,6 +71,16 @@ def _keep_memory() -> None:
         return
     mallopt(_M_MMAP_MAX, 0)  # no block of its own for a large tensor
     mallopt(_M_TRIM_THRESHOLD, -1)  # nothing is given back from the end of the heap
+
+
+def multiplies_bfloat16() -> bool | None:
+    """Whether the CPU has instructions for products of bfloat16, without which they take longer than those of float32.
+
+    Returns:
+        None where PyTorch does not tell, as older ones do not.
+    """
+    asked = getattr(torch.cpu, "get_capabilities", None)
+    return None if asked is None else any(asked().get(name) for name in _OF_BFLOAT16)
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:

@@ -28,7 +28,7 @@ from fewshot.checkpoint import save_network
 from fewshot.config import TrainingSettings
 from fewshot.data.augment import augment
 from fewshot.data.store import Store
-from fewshot.device import to_device
+from fewshot.device import multiplies_bfloat16, to_device
 from fewshot.errors import FewshotError
 from fewshot.files import atomic
 from fewshot.intervals import in_words
@@ -272,6 +272,8 @@ def train(
         job.name, job.seed, provenance.device_words(device), len(rows), len(names),
         "bfloat16" if trainer.bfloat16 else "float32", trainer.settings.iterations, trainer.batches.batch_size,
     )  # fmt: skip
+    if trainer.bfloat16 and device.type == "cpu" and multiplies_bfloat16() is False:
+        logger.warning("this CPU has no instructions for bfloat16: precision: float32 would be faster")
     if trainer.run(stop):
         write_outputs(store, job, trainer, folder, teacher[1] if teacher else None)
         trainer.state.path.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from fewshot.device import claim_gpu, select_device
+from fewshot.device import claim_gpu, multiplies_bfloat16, select_device
 from fewshot.errors import ConfigError
 
 
@@ -21,6 +21,22 @@ def test_cuda_where_there_is_none_is_an_error(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match="no CUDA device"):
         select_device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "found"),
+    [
+        ({"avx512_f": True}, False),
+        ({"amx_bf16": True}, True),
+        ({"amx_bf16": False, "avx512_bf16": True}, True),
+        ({"bf16": True}, True),
+    ],
+)
+def test_whether_a_cpu_multiplies_bfloat16(monkeypatch, capabilities, found):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert multiplies_bfloat16() is found
+    monkeypatch.delattr(torch.cpu, "get_capabilities")  # an older PyTorch
+    assert multiplies_bfloat16() is None
 
 
 CLAIM = """

@@ -101,6 +101,15 @@ def test_bfloat16_rounds_the_backbone_and_not_the_classifier(tiny_store, job, tm
     assert torch.isfinite(loss)
 
 
+@pytest.mark.parametrize(
+    ("precision", "able", "warned"), [("bfloat16", False, True), ("bfloat16", True, False), ("auto", False, False)]
+)
+def test_bfloat16_on_a_cpu_without_it_is_warned_of(tiny_store, job, tmp_path, monkeypatch, caplog, precision, able, warned):
+    monkeypatch.setattr("fewshot.training.multiplies_bfloat16", lambda: able)
+    train(tiny_store, changed(job, precision=precision), tmp_path / "net", CPU)
+    assert ("no instructions for bfloat16: precision: float32 would be faster" in caplog.text) is warned
+
+
 def test_validation_classes_that_do_not_do_are_refused_by_name(tiny_store, job, tmp_path):
     validation = job.settings.training.validation.model_copy(update={"way": 50})
     with pytest.raises(DataError, match=r"stage1\.training\.validation\.way is 50"):
