@@ -1,7 +1,7 @@
 # Two commands from a bare clone: `make run` and `make test`. `make help` lists the rest.
 
 CONFIG ?= config/config.yaml
-RUN = $(shell sed -n 's/^run: *//p' $(CONFIG) 2>/dev/null)
+RUN = $(shell $(BIN)/fewshot settings '$(CONFIG)' 2>/dev/null | sed -n 's/^run: *//p' | tr -d "'")
 # What goes to Snakemake besides, such as SNAKEMAKE_ARGS="--config device=cpu"; to pytest: PYTEST_ARGS="-k config".
 SNAKEMAKE_ARGS ?=
 PYTEST_ARGS ?=
@@ -24,12 +24,12 @@ help: ## this list
 # The run file is read beforehand: of a mistake in it Snakemake says more than its one line, of a missing file a traceback.
 run: $(STAMP) ## the demonstration, up to its report (another run: CONFIG=config/runs/fc100.yaml)
 	@fewshot settings '$(CONFIG)' >/dev/null
-	snakemake --cores all --configfile $(CONFIG) $(SNAKEMAKE_ARGS)
+	snakemake --cores all --configfile '$(CONFIG)' $(SNAKEMAKE_ARGS)
 	@printf '\nReport   results/$(RUN)/report.html\nTables   results/$(RUN)/summary.csv, results/$(RUN)/tables/\n'
 	@printf 'Figures  results/$(RUN)/figures/\nMLflow   $(BIN)/mlflow ui   then open http://127.0.0.1:5000/#/experiments/1/runs\n'
 
 provenance: $(STAMP) ## Snakemake's own report of a finished run: the code, settings and software of every rule
-	snakemake --configfile $(CONFIG) --report results/$(RUN)/provenance.html $(SNAKEMAKE_ARGS)
+	snakemake --configfile '$(CONFIG)' --report results/$(RUN)/provenance.html $(SNAKEMAKE_ARGS)
 
 # Without reordering the integration tests start before the unit tests; else files of few but long tests come last, and alone.
 test: $(STAMP) ## every check: format, lint, types, unit, workflow and integration tests

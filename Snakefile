@@ -26,7 +26,7 @@ localrules:
 
 
 onstart:
-    require_archives()
+    require_before_start()
 
 
 rule all:

@@ -5,9 +5,11 @@
 #
 # Goes through preparation, stage 1, features, stage 2 and evaluation with the `fewshot` command line alone. Called again it
 # goes on where it was; after SECONDS (540 unless told) it stops by itself with its state saved. What is complete then lies in
-# OUT, packed in files of a few MB; at home `fewshot prepare CONFIG`, then `fewshot take OUT/*.tar.gz`, makes it the pipeline's own.
+# OUT/<run>, packed in files of a few MB; at home `fewshot prepare CONFIG`, then `fewshot take OUT/<run>/*.tar.gz`, makes it the
+# pipeline's own.
 #
 # Data comes as the publisher's archive in data/raw/, or in parts of at most 60 MB:
+#   mkdir -p data/parts
 #   split --bytes 60000000 --numeric-suffixes cifar-100-python.tar.gz data/parts/cifar-100-python.tar.gz.part-
 #
 # PYTHON: the interpreter (python3). DONE: 0 when the run is complete, 75 when there is more to do, else the error's status.
@@ -48,7 +50,8 @@ mkdir -p data/raw "$out"
 shopt -s nullglob
 for first in data/parts/*.part-00; do
     archive=data/raw/$(basename "${first%.part-00}")
-    if [ ! -e "$archive" ]; then
+    # Joined anew when parts came later: the archive is then smaller than they are together.
+    if [ "$(cat "${first%00}"* | wc -c)" != "$(wc -c 2>/dev/null < "$archive" || echo none)" ]; then
         cat "${first%00}"* > "$archive.joining"
         mv "$archive.joining" "$archive"
     fi
@@ -56,7 +59,12 @@ done
 
 status=0
 timeout --signal=TERM --kill-after=60 "$seconds" "$python" -m fewshot run "$config" || status=$?
-"$python" -m fewshot pack "$config" --out "$out" || [ "$status" -ne 0 ]
+# Also after an error or out of time: what is complete by then leaves the machine. That there is nothing yet is no news then.
+if [ "$status" -eq 0 ]; then
+    "$python" -m fewshot pack "$config" --out "$out"
+else
+    "$python" -m fewshot pack "$config" --out "$out" 2>/dev/null || true
+fi
 case $status in
     0) echo "complete: $out" ;;
     124 | 137 | 143) echo "more to do: call again"; exit 75 ;;

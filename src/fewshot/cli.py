@@ -11,8 +11,11 @@ command are made again by the other.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -58,6 +61,16 @@ def _missing(path: Path, force: bool, outdated: Callable[[], str | None]) -> boo
     return False
 
 
+def _forgotten(files: Iterable[Path]) -> None:
+    """Have Snakemake, where it worked here, take away its notes on files that it may have made once and that are others now.
+
+    It would compare the settings and the code of the old ones with the present, and train the networks again.
+    """
+    if Path(".snakemake").is_dir() and Path("Snakefile").is_file() and find_spec("snakemake"):
+        command = [sys.executable, "-m", "snakemake", "--quiet", "all", "--cleanup-metadata", *map(str, files)]
+        subprocess.run(command, capture_output=True, check=False)  # noqa: S603  it ends with 1 where there were no notes
+
+
 @app.command()
 def prepare(config: Config, workers: Threads = None, force: Force = False) -> None:
     """Archive to image store: decode every image once."""
@@ -86,6 +99,7 @@ def train(config: Config, network: Network = None, seed: Seed = None, threads: T
         for job in plan.select(network, seed):
             if _missing(plan.network_dir(job) / "model.json", force, partial(current.network_outdated, plan, job)):
                 stages.train(plan, job, threads=threads)
+                _forgotten(path for path in plan.network_dir(job).iterdir() if path.is_file())
 
 
 @app.command()
@@ -159,7 +173,7 @@ def assemble(config: Config) -> None:
 
 
 @app.command()
-def pack(config: Config, out: Annotated[Path, typer.Option(help="Folder for the archives.")] = Path("packed")) -> None:
+def pack(config: Config, out: Annotated[Path, typer.Option(help="The archives lie in <out>/<run>.")] = Path("packed")) -> None:
     """Pack what is complete of a run (networks, per-task results), to be taken up on another machine."""
     with user_errors():
         for path in stages.pack(_plan(config), out):
@@ -171,7 +185,8 @@ def take(archives: Annotated[list[Path], typer.Argument(help="What `fewshot pack
     """Take up packed archives as outputs of the pipeline: `snakemake` and `fewshot` then go on from them."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
     with user_errors():
-        plan = stages.take(archives)
+        plan, files = stages.take(archives)
+        _forgotten(files)
         typer.echo(f"taken: run {plan.config.run}; networks in {plan.resources / 'networks'}, results in {plan.results}")
 
 
@@ -193,6 +208,8 @@ def imprint(
 @app.command()
 def run(config: Config, threads: Threads = None) -> None:
     """Everything in order, prepare, episodes, train, extract, adapt, evaluate, assemble; what is there already is kept."""
+    with user_errors():
+        stages.require(_plan(config))
     prepare(config, threads)
     episodes(config)
     train(config, threads=threads)

@@ -36,7 +36,9 @@ def episodes_outdated(plan: Plan, job: EpisodeJob) -> str | None:
     """Why tasks are to be drawn again, or None."""
     from fewshot import episodes
 
-    return _other(episodes.load(plan.episodes_path(job)).meta, "data_hash", _data_hash(plan), "drawn on other images")
+    meta = episodes.load(plan.episodes_path(job)).meta
+    why = _other(meta, "data_hash", _data_hash(plan), "drawn on other images")
+    return why or _other(meta, "code", job_code.episodes(), "drawn by other code")
 
 
 def network_outdated(plan: Plan, job: NetworkJob) -> str | None:

@@ -54,6 +54,9 @@ def select_device(choice: str, threads: int | None = None, *, tensor_float_32: b
         torch.backends.cudnn.allow_tf32 = tensor_float_32
         logger.info("device: %s (asked for: %s)", torch.cuda.get_device_name(), choice)
     else:
+        seen = gpus_in_sight() if choice == "auto" else ()
+        if seen:
+            logger.warning("GPU %s is there, but this PyTorch cannot use it: computing on the CPU", ", ".join(seen))
         logger.info("device: CPU, %d threads (asked for: %s)", torch.get_num_threads(), choice)
     return device
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fewshot import job_code
 from fewshot.data.held_out import divided
 from fewshot.data.store import Store, require_images
 from fewshot.errors import DataError
@@ -161,6 +162,7 @@ def draw(store: Store, job: EpisodeJob) -> Episodes:
     meta = {
         "format": FORMAT, "way": job.way, "shot": job.shot, "queries": job.queries, "tasks": job.tasks,
         "part": job.part, "seed": job.seed, "data_hash": store.data_hash, "hash": digest.hexdigest(),
+        "code": job_code.episodes(),
     }  # fmt: skip
     return Episodes(*arrays, meta)
 

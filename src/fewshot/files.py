@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _SEAL = "seal"
+_LEFT_BY_DESKTOPS = {"thumbs.db", "desktop.ini"}
+
+
+def ignored(name: Path) -> bool:
+    """Whether a file, named from its folder of images on, is hidden, in a hidden folder, or one that desktops leave."""
+    return any(part.startswith(".") for part in name.parts) or name.name.lower() in _LEFT_BY_DESKTOPS
 
 
 def file_hash(path: Path) -> str:

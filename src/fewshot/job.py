@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from fewshot.config import parse
-from fewshot.errors import FewshotError
+from fewshot.errors import ConfigError, FewshotError
 from fewshot.plan import Plan
+from fewshot.provenance import PACKAGE, ROOT
 
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -109,7 +110,7 @@ def job(config: Mapping[str, Any], log: str | None = None) -> Iterator[Plan]:
     if log is None:
         logging.basicConfig(level=logging.INFO, format=_FORMAT, force=True)
         with user_errors():
-            yield Plan(parse(config))
+            yield _plan(config)
         return
     with user_errors():
         Path(log).parent.mkdir(parents=True, exist_ok=True)
@@ -117,7 +118,22 @@ def job(config: Mapping[str, Any], log: str | None = None) -> Iterator[Plan]:
     with _closing(file), redirect_stderr(_Tee(file, sys.stderr)):
         logging.basicConfig(level=logging.INFO, format=_FORMAT, stream=sys.stderr, force=True)
         with user_errors():
-            yield Plan(parse(config))
+            yield _plan(config)
+
+
+def _plan(config: Mapping[str, Any]) -> Plan:
+    """The run's plan, by the package of the project that the job is of: an environment may hold that of another checkout.
+
+    Raises:
+        ConfigError: it does.
+    """
+    own = Path("src") / PACKAGE
+    if own.is_dir() and not own.samefile(ROOT):
+        raise ConfigError(
+            f"this job's Python has the package of another checkout, {ROOT}; install this one (pip install --editable .), "
+            "or give each checkout its own environments (--conda-prefix)"
+        )
+    return Plan(parse(config))
 
 
 @contextmanager

@@ -82,7 +82,7 @@ def _hash(*modules: str) -> str:
 
 
 def _with_files(code: str, files: Iterable[Path]) -> str:
-    return content_hash([code, [path.read_text() for path in sorted(files)]])
+    return content_hash([code, [path.read_text(encoding="utf-8") for path in sorted(files)]])
 
 
 def _named(*modules: str) -> Iterator[str]:

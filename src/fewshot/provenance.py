@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fewshot import __version__
-from fewshot.files import file_hash, read_json
+from fewshot.errors import DataError
+from fewshot.files import file_hash, ignored, read_json
 
 if TYPE_CHECKING:
     import torch
@@ -102,6 +103,16 @@ def pretrained_hash(settings: NetworkSettings) -> str | None:
     return file_hash(weights) if weights is not None and weights.is_file() else None
 
 
+def require_weights(path: Path | None) -> None:
+    """Refuse a file of weights that is not there; None: none is named.
+
+    Raises:
+        DataError: it is missing.
+    """
+    if path is not None and not path.is_file():
+        raise DataError(f"{path}: no such file of weights; bring it, or set the backbone's `weights` to imagenet or none")
+
+
 def raw_hash(settings: DatasetSettings, store: Path) -> str | None:
     """What tells replaced archives, or a changed folder of images, from those that a store was made of; None for drawn images.
 
@@ -139,7 +150,9 @@ def archives_as_known(settings: DatasetSettings, store: Path) -> bool:
 
 
 def _stamps(folder: Path) -> list[tuple[str, int, int]]:
-    found = ((path.relative_to(folder.parent), path.stat()) for path in sorted(folder.rglob("*")) if path.is_file())
+    inside = ((path, path.relative_to(folder)) for path in sorted(folder.rglob("*")) if path.is_file())
+    counted = (path for path, name in inside if not ignored(name))  # as the images of a folder are found
+    found = ((path.relative_to(folder.parent), path.stat()) for path in counted)
     return [(str(name), status.st_size, int(status.st_mtime)) for name, status in found]
 
 
@@ -202,14 +215,14 @@ def _parsed(name: str) -> tuple[str, tuple[str, ...]]:
     file = _file(name)
     if file is None:  # pragma: no cover - names come from `_file` lookups
         raise ModuleNotFoundError(name)
-    tree = ast.parse(file.read_text())
+    tree = ast.parse(file.read_bytes())
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
     imported = tuple(sorted(set(_imports(tree, package)) - {PACKAGE}))
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):  # a string that stands alone is a docstring, of whatever stands above it
             node.body = [part for part in body if not _is_text(part)]  # type: ignore[attr-defined]
-    return ast.dump(tree), imported
+    return ast.dump(tree).replace(", type_params=[]", ""), imported  # which Python has from 3.12 on
 
 
 def _is_text(node: object) -> bool:

@@ -33,6 +33,17 @@ def _made_meanwhile(last: Path, waited: float | None) -> bool:
     return made
 
 
+def require(plan: Plan) -> None:
+    """Refuse a run that lacks what no arrow makes: files of weights, the published numbers. Said before the first arrow."""
+    from fewshot.provenance import require_weights
+    from fewshot.report.published import load_published
+
+    for job in plan.networks:
+        if not (plan.network_dir(job) / "model.json").exists():
+            require_weights(job.settings.backbone.weights_file)
+    load_published()
+
+
 def prepare(plan: Plan, *, workers: int | None = None) -> None:
     """Archive -> image store."""
     from fewshot.data import sources
@@ -181,8 +192,8 @@ def pack(plan: Plan, out: Path) -> list[Path]:
     return transfer.pack(plan, out)
 
 
-def take(archives: Sequence[Path]) -> Plan:
-    """Archives from another machine -> outputs of the pipeline."""
+def take(archives: Sequence[Path]) -> tuple[Plan, list[Path]]:
+    """Archives from another machine -> outputs of the pipeline, which are named."""
     from fewshot import transfer
 
     return transfer.take(archives)

@@ -38,7 +38,7 @@ def pack(plan: Plan, out: Path) -> list[Path]:
 
     Args:
         plan: of the run; paths are relative to the working directory.
-        out: folder for the archives, made if it is not there.
+        out: the archives lie in a folder of the run's name in this one, made if it is not there.
 
     Returns:
         The archives.
@@ -47,6 +47,7 @@ def pack(plan: Plan, out: Path) -> list[Path]:
         DataError: nothing is complete yet.
     """
     archives = []
+    out = out / plan.config.run
     for job in plan.networks:
         if (plan.network_dir(job) / "model.json").exists():
             files = {path: path for path in _network_files(plan, job)}
@@ -64,7 +65,7 @@ def pack(plan: Plan, out: Path) -> list[Path]:
     return archives
 
 
-def take(archives: Iterable[Path], root: Path = Path()) -> Plan:
+def take(archives: Iterable[Path], root: Path = Path()) -> tuple[Plan, list[Path]]:
     """Take up packed archives as outputs of the pipeline.
 
     Every file is checked before any is moved into its place: it must be one that the packed run makes, the networks must have
@@ -75,7 +76,7 @@ def take(archives: Iterable[Path], root: Path = Path()) -> Plan:
         root: the project's folder.
 
     Returns:
-        The plan of the run.
+        The plan of the run, and the files that were put into their places, from `root` on.
 
     Raises:
         DataError: an archive is damaged, holds anything else, or is of other images, or there is no store; nothing was changed.
@@ -95,13 +96,15 @@ def take(archives: Iterable[Path], root: Path = Path()) -> Plan:
             raise ConfigError(f"archives of several settings of run {plan.config.run}; take those of one `fewshot pack`")
         _check(plan, scratch, root)
         results = {plan.evaluation_dir(job) for job in plan.evaluations} | {plan.adapted_dir(job) for job in plan.adaptations}
+        placed = []
         for path in sorted(scratch.rglob("*"), key=lambda one: one.name in ("model.json", "settings.json")):
             place = path.relative_to(scratch)
             if path.is_file() and place.parts[0] in ("resources", "results"):
                 folder = beside(place.parent) if place.parent in results else place.parent
                 with atomic(root / folder / place.name) as temporary:
                     shutil.copyfile(path, temporary)  # a new time: newer than the store they were made from
-    return plan
+                placed.append(folder / place.name)
+    return plan, placed
 
 
 @contextlib.contextmanager

@@ -55,6 +55,19 @@ def test_packages_that_are_missing_are_said_in_one_line(away, tmp_path, hidden, 
 
 
 @pytest.mark.slow
+def test_parts_that_come_later_are_joined_to_the_archive(away):
+    """And of a run that cannot begin, only the reason is said."""
+    parts, archive = away / "data/parts", away / "data/raw/some.tar"
+    parts.mkdir(parents=True)
+    for number in range(3):
+        (parts / f"some.tar.part-0{number}").write_bytes(b"%d" % number * 10)
+        done = gpu_run(away, "no.yaml", 60)
+        assert done.returncode == 1
+        assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["error"], done.stderr
+        assert archive.read_bytes() == b"".join(b"%d" % one * 10 for one in range(number + 1))
+
+
+@pytest.mark.slow
 def test_a_run_in_several_calls_is_taken_up_by_the_pipeline(away, tmp_path):
     data = yaml.safe_load((ROOT / "tests/integration/tiny.yaml").read_text())
     data["stage1"]["training"] |= {
@@ -73,7 +86,7 @@ def test_a_run_in_several_calls_is_taken_up_by_the_pipeline(away, tmp_path):
     config.write_text(yaml.safe_dump(data | {"run": "short"}))
     done = gpu_run(away, config, 200)
     assert done.returncode == 0, done.stderr
-    packed = sorted((away / "packed").iterdir())
+    packed = sorted((away / "packed/short").iterdir())
     assert {path.name for path in packed} == {"network-gap-seed0.tar.gz", "network-dense-seed0.tar.gz", "results.tar.gz"}
     assert max(path.stat().st_size for path in packed) < 16 << 20
 

@@ -20,9 +20,32 @@ def project(copy_project, tmp_path_factory):
     return project
 
 
-def test_results_carried_over_a_finished_run_are_not_made_again(project):
+def packed(project) -> list[str]:
+    """The archives of the run, packed now."""
     project.call("fewshot", "pack", "config/config.yaml", "--out", "packed")
-    project.call("fewshot", "take", *(f"packed/{path.name}" for path in (project.folder / "packed").iterdir()))
+    return [str(path) for path in sorted((project.folder / "packed/demo").iterdir())]
+
+
+def test_adapters_that_were_checked_out_anew_make_nothing_again(project):
+    for path in (project.folder / "workflow/scripts").iterdir():
+        path.touch()
+    assert project.planned("results_only") == {}
+
+
+def test_networks_carried_over_those_of_other_code_are_not_trained_again(project):
+    """Snakemake's notes are of the networks that were here before; those of the archives are of the present code, say."""
+    archives = packed(project)
+    with project.edited("src/fewshot/training.py", lambda text: text + "\nCHANGED = 1\n"):
+        assert project.planned("results_only")["train"] == 2
+        project.call("fewshot", "take", *archives)
+        assert "train" not in project.planned("results_only")
+        said = project.call("snakemake", "--cores", "1", "--forcerun", "train", "--", "results_only", ok=False)
+    assert "results carried here, of network gap, which is to be trained again; delete that folder" in said
+    assert not [line for line in said.splitlines() if line.startswith(("rule ", "Traceback"))], "nothing was begun"
+
+
+def test_results_carried_over_a_finished_run_are_not_made_again(project):
+    project.call("fewshot", "take", *packed(project))
     planned = project.planned("results_only")
     assert set(planned) >= TABLES
     assert not {"prepare", "draw_episodes", "train", "extract", "adapt", "evaluate"} & set(planned)

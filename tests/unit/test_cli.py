@@ -82,6 +82,24 @@ def test_mistakes_are_one_line(here, capfd):
     assert runner.invoke(app, ["train", "tiny.yaml", "--network", "vgg"]).exit_code == 1
 
 
+def test_what_the_end_of_a_run_wants_is_asked_for_at_its_start(here):
+    Path("config/published.csv").rename(here / "elsewhere.csv")
+    done = runner.invoke(app, ["run", "tiny.yaml"], catch_exceptions=False)
+    assert done.exit_code == 1
+    assert "config/published.csv: missing; run from the project's root" in done.stderr
+    assert not Path("resources").exists()
+
+
+def test_weights_that_are_not_there_are_said_before_anything_is_made(here, tiny_config):
+    weighed = tiny_config.as_dict()
+    weighed["stage1"]["networks"]["c128f-gap"]["backbone"] = {"name": "resnet18", "weights": "nowhere.pth"}
+    Path("weighed.yaml").write_text(yaml.safe_dump(weighed))
+    done = runner.invoke(app, ["run", "weighed.yaml"], catch_exceptions=False)
+    assert done.exit_code == 1
+    assert "error: nowhere.pth: no such file of weights; bring it" in done.stderr
+    assert not Path("resources").exists()
+
+
 @pytest.mark.parametrize("dataset", [{"name": "folder", "folder": "photos"}, {"name": "fc100"}])
 def test_images_that_are_not_there_leave_nothing(here, tiny_config, capfd, dataset):
     Path("own.yaml").write_text(yaml.safe_dump(tiny_config.as_dict() | {"dataset": dataset}))

@@ -117,6 +117,7 @@ def test_another_split_makes_everything_again(plan):
     ("stage", "again"),
     [
         ("preparation", {"images"}),
+        ("episodes", {"episodes"}),
         ("extraction", {"features-test"}),
         ("extension", {"extended", "tuned"}),
         ("evaluation", {"tuned", "as-trained"}),
@@ -130,7 +131,7 @@ def test_other_code_makes_its_stage_again(plan, monkeypatch, stage, again):
     assert set(after) == set(before)
     changed = {name for name in before if before[name] != after[name]}
     assert {part for name in changed for part in Path(name).parts if part in {
-        "images", "seed0", "features-test", "extended", "tuned", "as-trained"
+        "images", "episodes", "seed0", "features-test", "extended", "tuned", "as-trained"
     }} - {"seed0"} == again  # fmt: skip
     run()
     assert made(plan) == after, "once"

@@ -17,6 +17,16 @@ def test_auto_says_what_it_took(caplog, monkeypatch):
     assert "device: CPU" in caplog.text
 
 
+def test_a_gpu_that_pytorch_cannot_use_is_told(caplog, monkeypatch):
+    """As under a driver too old for it: the job would hold the GPU and compute on the CPU."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert select_device("cpu") == torch.device("cpu")
+    assert "cannot use it" not in caplog.text
+    assert select_device("auto") == torch.device("cpu")
+    assert "GPU 3 is there, but this PyTorch cannot use it: computing on the CPU" in caplog.text
+
+
 def test_cuda_where_there_is_none_is_an_error(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match="no CUDA device"):

@@ -9,6 +9,7 @@ import pytest
 
 from fewshot.errors import FewshotError
 from fewshot.job import job, until_terminated
+from fewshot.provenance import ROOT
 
 
 def test_everything_said_goes_to_the_log(tmp_path, tiny_config, capsys):
@@ -34,6 +35,22 @@ def test_a_mistake_in_the_config_too(tmp_path, tiny_config):
     with pytest.raises(SystemExit), job(bad, str(tmp_path / "a.log")):
         pass
     assert "devise: unknown key" in (tmp_path / "a.log").read_text()
+
+
+def test_the_package_of_another_checkout_is_refused(tmp_path, tiny_config, monkeypatch, capsys):
+    """As in an environment that two checkouts share, and the other one was installed into."""
+    monkeypatch.chdir(tmp_path)
+    with job(tiny_config.as_dict()):
+        pass  # no checkout at all
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/fewshot").symlink_to(ROOT)
+    with job(tiny_config.as_dict()):
+        pass
+    (tmp_path / "src/fewshot").unlink()
+    (tmp_path / "src/fewshot").mkdir()
+    with pytest.raises(SystemExit), job(tiny_config.as_dict()):
+        pass
+    assert f"this job's Python has the package of another checkout, {ROOT}; install this one" in capsys.readouterr().err
 
 
 def test_a_fault_of_ours_keeps_its_traceback(tmp_path, tiny_config):

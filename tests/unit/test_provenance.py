@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from fewshot import provenance
+from fewshot.errors import DataError
 from fewshot.files import file_hash, write_json
 
 
@@ -174,5 +175,45 @@ def test_drawn_images_have_no_state_and_a_folder_that_of_its_files(tmp_path):
     settings = SimpleNamespace(paths=(folder,))
     before = provenance.raw_hash(settings, tmp_path)
     assert provenance.raw_hash(settings, tmp_path) == before
+    for name in (".DS_Store", "Thumbs.db", ".cache/0.png"):  # what the images of a folder are not
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"1")
+    assert provenance.raw_hash(settings, tmp_path) == before
     os.utime(folder / "0.png", (0, 0))
     assert provenance.raw_hash(settings, tmp_path) != before
+
+
+HASH = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from fewshot import job_code, provenance
+print(provenance.source_hash("fewshot.training"), job_code.pages("page"), file=sys.stdout)
+"""
+
+
+def hashes(python: str, **environment: str) -> str | None:
+    """Hashes of code as a Python of its own tells them; None where it cannot."""
+    command = [python, "-c", HASH, str(provenance.ROOT.parent)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environment)
+    return done.stdout if done.returncode == 0 else None
+
+
+def test_code_has_the_same_hash_in_every_locale():
+    here = hashes(sys.executable)
+    assert here is not None
+    assert hashes(sys.executable, PYTHONUTF8="0", PYTHONCOERCECLOCALE="0", LC_ALL="C") == here
+
+
+def test_code_has_the_same_hash_for_every_python():
+    """What 3.12 adds to the syntax trees is left out."""
+    others = [hashes(python, PYTHONPATH=os.pathsep.join(sys.path)) for python in ("python3.11", "python3.12")]
+    known = [found for found in others if found is not None]
+    if len(known) < 2:
+        pytest.skip("no two Pythons here")
+    assert known[0] == known[1]
+
+
+def test_weights_that_are_not_there_are_refused(tmp_path):
+    provenance.require_weights(None)
+    with pytest.raises(DataError, match=r"nowhere\.pth: no such file of weights; bring it"):
+        provenance.require_weights(tmp_path / "nowhere.pth")

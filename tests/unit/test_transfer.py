@@ -54,7 +54,10 @@ def test_what_was_packed_is_taken_up_in_its_place(packed, home):
     assert [path.name for path in archives] == [
         "network-c128f-gap-seed0.tar.gz", "network-resnet12-dense-seed0.tar.gz", "results.tar.gz",
     ]  # fmt: skip
-    assert take(archives).config == plan.config
+    before = files(home)
+    taken, placed = take(archives)
+    assert taken.config == plan.config
+    assert {str(path) for path in placed} == files(home) - before
     for job in plan.networks:
         for name in ("model.safetensors", "model.json", "metrics.jsonl"):
             assert (home / plan.network_dir(job) / name).read_bytes() == (away / plan.network_dir(job) / name).read_bytes()
@@ -103,7 +106,17 @@ def test_the_command_says_every_archive_once(packed, monkeypatch):
     done = CliRunner().invoke(app, ["pack", "run.yaml", "--out", "again"], catch_exceptions=False)
     assert done.exit_code == 0
     lines = [line for line in done.output.splitlines() if "again/" in line]
-    assert [line.partition(":")[0] for line in lines] == [f"again/{path.name}" for path in archives]
+    assert [line.partition(":")[0] for line in lines] == [f"again/tiny/{path.name}" for path in archives]
+
+
+def test_two_runs_in_one_folder_do_not_take_each_others_place(packed, monkeypatch):
+    plan, away, archives = packed
+    monkeypatch.chdir(away)
+    data = plan.config.as_dict() | {"run": "other"}
+    kept = [path.read_bytes() for path in archives]
+    other = pack(Plan(parse(data)), away / "out")  # its networks are those of the first; no results of its own
+    assert {path.parent for path in other} == {away / "out" / "other"}
+    assert [path.read_bytes() for path in archives] == kept
 
 
 def test_results_of_other_settings_are_not_the_ones_taken(packed, home):

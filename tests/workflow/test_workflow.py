@@ -144,6 +144,10 @@ evaluation: {{way: 2, shots: [1], queries: 2, tasks: 2, tests: [{{networks: [own
     assert planned() == 1
     weights.rename(tmp_path / "elsewhere.pth")
     assert planned() == 0
+    done = snakemake(*quietly, "--config", "seeds=[1]")  # which is not trained yet
+    assert done.returncode != 0
+    assert f"{weights}: no such file of weights; bring it" in done.stdout + done.stderr
+    assert not re.search(r"^(rule|localrule) |Traceback|Error in rule", done.stdout + done.stderr, re.MULTILINE)
 
 
 def test_what_a_file_extends_lies_under_it_and_single_keys_over_it(snakemake, root, tmp_path):

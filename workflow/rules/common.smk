@@ -7,9 +7,10 @@ from snakemake.exceptions import WorkflowError
 
 from fewshot import config as run_config
 from fewshot.data import sources
-from fewshot.errors import ConfigError, FewshotError
+from fewshot.errors import ConfigError, DataError, FewshotError
 from fewshot.plan import Plan
-from fewshot.provenance import gpus_in_sight
+from fewshot.provenance import gpus_in_sight, require_weights
+from fewshot.taken import evaluation_folder, is_taken
 
 
 def in_one_line(function):
@@ -99,10 +100,24 @@ def this_run(wildcards):
 
 
 @in_one_line
-def require_archives():
-    """Refuse to start where the store is to be made of archives that are not there; a plan alone (`--dry-run`) wants none."""
-    if any(job.rule.name == "prepare" for job in workflow.dag.needrun_jobs()):
+def require_before_start():
+    """Refuse to start where a job would find, perhaps after hours, that something is missing. A plan alone (`--dry-run`) wants none.
+
+    Archives of which the store is to be made; files of weights to start a training from; and the networks of which results
+    were carried here (`fewshot take`): where these are trained again, the results are of others than the run then has.
+    """
+    planned = list(workflow.dag.needrun_jobs())
+    if any(job.rule.name == "prepare" for job in planned):
         sources.require(PLAN.config.dataset)
+    trained = [network_job(job.wildcards) for job in planned if job.rule.name == "train"]
+    for job in trained:
+        require_weights(job.settings.backbone.weights_file)
+    for job in PLAN.evaluations:
+        if job.network in trained and is_taken(PLAN, job):
+            raise DataError(
+                f"{evaluation_folder(PLAN, job)}: results carried here, of network {job.network.name}, which is to be trained again; "
+                "delete that folder to test the new network, or `fewshot take` the archive of the old one again"
+            )
 
 
 # --- resources ---------------------------------------------------------------------------------------------------------
@@ -113,11 +128,14 @@ def share_of_cores(jobs):
     return max(1, min(4, (workflow.resource_settings.cores or 4 * jobs) // max(jobs, 1)))
 
 
-def growing(amount):
-    """An amount that grows with every retry, so that a job killed for its memory or time gets more of it."""
+def growing(amount, of_input=0):
+    """An amount that grows with every retry, so that a job killed for its memory or time gets more of it.
 
-    def at_attempt(wildcards, attempt):
-        return amount * attempt
+    `of_input`: so many times the size of what the job takes (MB) comes on top, for what it holds in memory.
+    """
+
+    def at_attempt(wildcards, input, attempt):
+        return int((amount + (of_input * input.size_mb if of_input else 0)) * attempt)
 
     return at_attempt
 

@@ -17,7 +17,7 @@ rule train:
     threads: share_of_cores(len(PLAN.networks))
     resources:
         gpu=gpus,
-        mem_mb=growing(12000),
+        mem_mb=growing(12000, of_input=1),
         runtime=growing(1440),
     params:
         settings=network_settings,
@@ -45,7 +45,7 @@ rule extract:
     threads: 2
     resources:
         gpu=gpus,
-        mem_mb=growing(8000),
+        mem_mb=growing(8000, of_input=2),
         runtime=growing(60),
     params:
         code=job_code.extraction(),

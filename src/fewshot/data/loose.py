@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from fewshot.data.decoding import cores
 from fewshot.data.pictures import decode_square, resized
-from fewshot.data.sources.folder import ignored
 from fewshot.errors import DataError
+from fewshot.files import ignored
 
 Images = npt.NDArray[np.uint8]
 
@@ -47,14 +47,10 @@ def listed(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder of images")
     found = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    found = [path for path in found if not _hidden(path.relative_to(folder))]
+    found = [path for path in found if not ignored(path.relative_to(folder))]
     if not found:
         raise DataError(f"{folder}: no files in this folder; put images into it")
     return found
-
-
-def _hidden(path: Path) -> bool:
-    return ignored(path) or any(part.startswith(".") for part in path.parts)
 
 
 def decoded(

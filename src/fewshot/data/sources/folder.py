@@ -18,9 +18,8 @@ from fewshot.data.pictures import decode_image, shorter_side
 from fewshot.data.sources.base import Item, Source
 from fewshot.data.splits import Split, checked, drawn, read_split
 from fewshot.errors import DataError, printable
+from fewshot.files import ignored
 
-IGNORED = {"thumbs.db", "desktop.ini"}
-"""Files that desktops leave in folders; names that start with a dot are ignored too."""
 LARGEST = 84
 """Bound of a size that is found: the side in pixels of what the field's networks are trained on."""
 
@@ -147,7 +146,7 @@ def class_images(folder: Path) -> list[Path]:
     """
     found = []
     for path in sorted(folder.iterdir()):
-        if ignored(path):
+        if ignored(Path(path.name)):
             continue
         if not path.is_file():
             raise DataError(f"{path}: a folder inside a class folder; move its images up or make it a class of its own")
@@ -172,12 +171,7 @@ def _name(path: Path) -> str:
 
 def beside(folder: Path) -> list[Path]:
     """The files that lie beside the class folders of a folder, by name, without those that are ignored everywhere."""
-    return [path for path in sorted(folder.iterdir()) if path.is_file() and not ignored(path)]
-
-
-def ignored(path: Path) -> bool:
-    """Whether a file is hidden, or one that desktops leave."""
-    return path.name.startswith(".") or path.name.lower() in IGNORED
+    return [path for path in sorted(folder.iterdir()) if path.is_file() and not ignored(Path(path.name))]
 
 
 def first_of(names: Sequence[str]) -> str:

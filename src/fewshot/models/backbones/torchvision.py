@@ -20,6 +20,7 @@ from torchvision import models
 
 from fewshot.config import TorchvisionSettings
 from fewshot.errors import DataError
+from fewshot.provenance import require_weights
 
 HEAD = ("avgpool", "dropout", "fc", "aux1", "aux2")
 """Members of torchvision's models that are not part of the feature map."""
@@ -96,8 +97,7 @@ def _imagenet(name: str) -> Mapping[str, Tensor]:
 
 def _from_file(path: Path) -> Mapping[str, Tensor]:
     """A state dict: .safetensors, or what torch.save wrote, read without unpickling anything but tensors."""
-    if not path.is_file():
-        raise DataError(f"{path}: no such file of weights; bring it, or set the backbone's `weights` to imagenet or none")
+    require_weights(path)
     try:
         state = load_file(str(path)) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except SafetensorError as error:
