@@ -8,6 +8,8 @@ import logging
 import os
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -59,6 +61,17 @@ def select_device(choice: str, threads: int | None = None, *, tensor_float_32: b
             logger.warning("GPU %s is there, but this PyTorch cannot use it: computing on the CPU", ", ".join(seen))
         logger.info("device: CPU, %d threads (asked for: %s)", torch.get_num_threads(), choice)
     return device
+
+
+@contextmanager
+def float32_convolutions() -> Iterator[None]:
+    """No TF32 in convolutions, which a training on CUDA may have: for what is reported of a network while it is trained."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def _keep_memory() -> None:

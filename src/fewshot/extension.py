@@ -117,7 +117,12 @@ def _predicted(method: Extend, task: Task, training: Path) -> tuple[npt.NDArray[
 
 
 def _means(curves: list[Curve]) -> list[dict[str, float]]:
-    """Curves of all tasks -> one of means, with half the 95 % interval over tasks beside each accuracy of several."""
+    """Curves of all tasks -> one of means, with half the 95 % interval over tasks beside each accuracy of several.
+
+    A method that learns once for all tasks says the same curve for each, of which there is no interval.
+    """
+    if all(curve == curves[0] for curve in curves):
+        curves = curves[:1]
     lines = []
     for points in zip(*curves, strict=True):
         line: dict[str, float] = {}

@@ -7,6 +7,7 @@ import numpy as np
 from fewshot import nearest_prototype
 from fewshot.config import ValidationSettings
 from fewshot.data.store import Store, require_images
+from fewshot.device import float32_convolutions
 from fewshot.episodes import Episodes, draw_tasks
 from fewshot.evaluation import Evaluator
 from fewshot.features import Features, compute
@@ -48,13 +49,13 @@ class Validation:
         training = network.training
         network.eval()
         kind, device, distance = network.settings.classifier.pooling, network.mean.device, network.settings.distance
-        features = Features(compute(network, self.images, progress=False, to=device), self.rows, {})
+        with float32_convolutions():  # as features are computed that are tested
+            features = Features(compute(network, self.images, progress=False, to=device), self.rows, {})
         network.train(training)
         if distance is not None:
             found = nearest_prototype.accuracies(features, self.episodes, kind, distance, device)
         else:
-            support: PoolingKind = "gmp" if kind == "gmp" else "gap"
-            query: PoolingKind = "gap" if kind == "flatten" else kind
-            found = Evaluator(features, device).accuracies(self.episodes, support, query, network.scale)
+            support: PoolingKind = "gap" if kind == "dense" else kind
+            found = Evaluator(features, device).accuracies(self.episodes, support, kind, network.scale)
         accuracy, ci95 = interval(found["novel"])
         return known(accuracy=accuracy, ci95=ci95)

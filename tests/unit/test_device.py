@@ -98,6 +98,5 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps its memory in its own way")
 def test_memory_of_large_tensors_is_kept_for_the_next():
     faults = subprocess.run([sys.executable, "-c", STEPS], capture_output=True, text=True, check=True).stdout
-    assert int(faults) < 12_000_000 * 4 // os.sysconf(
-        "SC_PAGE_SIZE"
-    )  # not one tensor's pages; given back, they are 30 tensors'
+    one = 12_000_000 * 4 // os.sysconf("SC_PAGE_SIZE")
+    assert int(faults) < 3 * one  # given back, the pages of 30 tensors; the heap may still grow by one

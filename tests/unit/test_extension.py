@@ -284,3 +284,10 @@ def test_two_settings_of_one_method_are_two_lines(tmp_path, monkeypatch, run_sta
     ]  # fmt: skip
     for figure in seen.values():
         assert all(len(set(line.get_xdata())) == len(line.get_xdata()) for ax in figure.axes for line in ax.lines)
+
+
+def test_a_curve_that_all_tasks_share_has_no_interval_over_them():
+    points = [{"epoch": 1, "loss": 2.0, "training_accuracy": 40.0}, {"epoch": 2, "loss": 1.0, "training_accuracy": 60.0}]
+    assert extension._means([points, [dict(point) for point in points]]) == points
+    other = [{**point, "training_accuracy": point["training_accuracy"] + 10} for point in points]
+    assert [line["training_accuracy_ci95"] > 0 for line in extension._means([points, other])] == [True, True]

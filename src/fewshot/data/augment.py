@@ -76,13 +76,15 @@ def padded_crop(images: Tensor, rows: Tensor, offsets: Tensor, flips: Tensor, si
 def resized_crop(images: Tensor, flips: Tensor, area: tuple[float, float], generator: torch.Generator) -> Tensor:
     """Random resized crops: area share uniform in `area`, aspect ratio log-uniform in 3/4..4/3, bilinear.
 
-    uint8 (B, H, W, 3) -> float32 (B, H, W, 3) on the 0..255 scale. Crops stay inside the image.
+    Crops stay inside the image: of a large share the ratio is drawn from the narrower range that leaves its area whole.
+
+    uint8 (B, H, W, 3) -> float32 (B, H, W, 3) on the 0..255 scale.
     """
     count = len(images)
     draws = torch.rand(4, count, generator=generator)
     share = area[0] + (area[1] - area[0]) * draws[0]
-    ratio = torch.exp((2 * draws[1] - 1) * math.log(4 / 3))
-    height, width = (share / ratio).sqrt().clamp(max=1.0), (share * ratio).sqrt().clamp(max=1.0)
+    ratio = torch.exp((2 * draws[1] - 1) * (-share.log()).clamp(0.0, math.log(4 / 3)))
+    height, width = (share / ratio).sqrt(), (share * ratio).sqrt()
     theta = torch.zeros(count, 2, 3)
     theta[:, 0, 0] = width * torch.where(flips, -1.0, 1.0)
     theta[:, 1, 1] = height

@@ -129,7 +129,8 @@ def over_seeds(plan: Plan, rows: Sequence[Row]) -> pd.DataFrame:
         mean, ci95 = seed_interval([row.accuracy for row in group])
         over_tasks = sum(row.ci95 for row in group) / len(group)
         numbers = {"seeds": len(group), "accuracy": mean, "ci95_seeds": ci95, "ci95_tasks": over_tasks}
-        found.append({**_setting(plan, group[0]), **numbers})
+        said = dict.fromkeys(sentence for row in group for sentence in row.deviations)  # some are of one seed's training
+        found.append({**_setting(plan, group[0]), **numbers, "deviations": "; ".join(said)})
     return _frame(found, SEEDS_COLUMNS)
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fewshot.config import AdaptationSettings, ClassificationSettings, ImplantingSettings, NetworkSettings, TrainingSettings
-from fewshot.report.setting import Facts, counts, dashes, samples, size_seen, size_words, tested
+from fewshot.config import AdaptationSettings, ImplantingSettings, NetworkSettings, TrainingSettings
+from fewshot.report.setting import Facts, added_losses, counts, dashes, samples, size_seen, size_words, tested
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def is_of_paper_000(dataset: str, network: NetworkSettings, adaptation: Adaptati
         return False
     if size_seen(network, image_size) != protocol.image_size:
         return False
-    if network.embedding is not None or network.training.classes != "base" or _added(network):
+    if network.embedding is not None or network.training.classes != "base" or added_losses(network.training):
         return False
     if adaptation is not None and getattr(adaptation, "width", None) != protocol.implant_width:
         return False
@@ -82,6 +82,8 @@ def deviations(facts: Facts) -> list[str] | None:
     found += tested(facts, protocol.tasks if facts.adaptation is None else protocol.adapted_tasks, protocol.queries)
     if facts.scale is not None:
         found.append(f"dense queries at scale {facts.scale:g} instead of the one learned in stage 1")
+    elif isinstance(facts.adaptation, ImplantingSettings):
+        found.append("dense queries at the scale learned in stage 1; the paper may mean that of stage 2, 10")
     return [*found, _unpublished(facts.network.training)]
 
 
@@ -118,7 +120,7 @@ def network_deviations(network: NetworkSettings, protocol: Protocol, done: int |
         found.append(f"stage 1 optimizer {optimizer.name} instead of {protocol.optimizer_words}")
     elif optimizer.name == "sgd" and not (optimizer.nesterov and optimizer.momentum > 0):
         found.append(f"stage 1 optimizer sgd without Nesterov momentum instead of {protocol.optimizer_words}")
-    return found + _added(network)
+    return found + added_losses(network.training)
 
 
 def _unpublished(training: TrainingSettings) -> str:
@@ -137,21 +139,6 @@ def _unpublished(training: TrainingSettings) -> str:
         f"{training.optimizer.lr:g}, {training.schedule.kind}, {training.optimizer.weight_decay:g}, "
         f"{' and '.join(seen) or 'none'}, {kept}"
     )
-
-
-def _added(network: NetworkSettings) -> list[str]:
-    """What the paper's loss (eq. 8 and 10) does not have, or the loss in its place."""
-    objective = network.training.objective
-    if not isinstance(objective, ClassificationSettings):
-        return [f"stage 1 minimises the {objective.kind.replace('_', ' ')} loss instead of cross-entropy"]
-    found = []
-    if objective.label_smoothing:
-        found.append(f"label smoothing of {objective.label_smoothing:g} in stage 1, which the paper does not have")
-    if objective.rotation is not None:
-        found.append("rotation self-supervision in stage 1, which the paper does not have")
-    if objective.distillation is not None:
-        found.append(f"distillation from {objective.distillation.teacher} in stage 1, which the paper does not have")
-    return found
 
 
 def _data_deviations(facts: Facts, protocol: Protocol) -> list[str]:

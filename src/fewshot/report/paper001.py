@@ -14,7 +14,7 @@ from fewshot.config import (
     TorchvisionSettings,
 )
 from fewshot.config.training import OptimizerSettings
-from fewshot.report.setting import Facts, size_seen
+from fewshot.report.setting import Facts, added_losses, size_seen
 
 IMAGE_SIZE, CROP, EMBEDDING, EPOCHS, VIEWS = 256, 224, 64, 112, 5
 LR, NEW_LAYERS, MOMENTUM, DECAY, DECAY_EPOCHS = 1e-4, 10, 0.9, 0.94, 4
@@ -67,18 +67,29 @@ def deviations(facts: Facts) -> list[str] | None:
     crop = network.training.augmentation.crop
     if (facts.image_size, crop) != (IMAGE_SIZE, CROP):
         found.append(f"images of {f'{crop} of ' if crop else ''}{facts.image_size} px instead of {CROP} of {IMAGE_SIZE}")
-    found += _joint_training(adaptation) if isinstance(adaptation, JointTrainingSettings) else _imprinting(network, adaptation)
+    found += _joint_training(adaptation) if isinstance(adaptation, JointTrainingSettings) else _imprinting(facts, adaptation)
     if facts.tasks != 1:
         found.append(f"{facts.tasks} draws of the exemplars instead of one")
     return found
 
 
-def _imprinting(network: NetworkSettings, adaptation: ImprintingSettings) -> list[str]:
-    """Stage 1 and what is made of its network."""
-    found = _rates("stage 1", network.training.optimizer)
-    schedule = network.training.schedule
+def _imprinting(facts: Facts, adaptation: ImprintingSettings) -> list[str]:
+    """Stage 1 and what is made of its network. Of the lifted structured loss the paper has a figure."""
+    network = facts.network
+    training, classifier = network.training, network.classifier
+    lifted = training.objective.kind == "lifted_structured"
+    found = [*_rates("stage 1", training.optimizer), *([] if lifted else added_losses(training))]
+    schedule, augmentation = training.schedule, training.augmentation
+    epoch = max(1.0, sum(facts.trained_images) / 2 * facts.classes[0] / training.images_an_iteration)  # iterations
+    lowered = schedule.decay_every / epoch
     if (schedule.kind, schedule.decay) != ("exponential", DECAY):
         found.append(f"stage 1: learning rate by {schedule.kind}, instead of times {DECAY:g} every {DECAY_EPOCHS} epochs")
+    elif abs(lowered - DECAY_EPOCHS) > 0.5:
+        found.append(f"stage 1: learning rate lowered every {lowered:.1f} epochs instead of {DECAY_EPOCHS}")
+    if not augmentation.flip or augmentation.resized_crop or augmentation.color_jitter:
+        found.append("stage 1's augmentation is not random crops and flips")
+    if classifier.kind == "cosine" and not classifier.learn_scale:
+        found.append("scale fixed in stage 1 instead of learned")
     if adaptation.views not in (0, VIEWS):
         found.append(f"{adaptation.views} augmented views instead of {VIEWS}")
     return found if adaptation.finetuning is None else found + _finetuning("fine-tuning", adaptation.finetuning)
@@ -124,4 +135,6 @@ def _rates(what: str, optimizer: OptimizerSettings) -> list[str]:
         )
     if optimizer.name == "rmsprop" and optimizer.momentum != MOMENTUM:
         found.append(f"{what}: momentum {optimizer.momentum:g} instead of {MOMENTUM:g}")
+    if optimizer.weight_decay:
+        found.append(f"{what}: weight decay {optimizer.weight_decay:g}, of which the paper says nothing")
     return found

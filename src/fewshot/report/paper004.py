@@ -6,13 +6,26 @@ Qiao et al., Few-Shot Image Recognition by Predicting Parameters from Activation
 
 from __future__ import annotations
 
-from fewshot.config import ActivationMappingSettings, Conv64Settings, NetworkSettings, WideResNetSettings
-from fewshot.report.setting import Facts, counts, samples, size_seen, size_words, tested
+from fewshot.config import (
+    ActivationMappingSettings,
+    ClassificationSettings,
+    Conv64Settings,
+    NetworkSettings,
+    TrainingSettings,
+    WideResNetSettings,
+)
+from fewshot.report.setting import Facts, added_losses, counts, samples, size_seen, size_words, tested
 
 IMAGE_SIZE, IMAGES, TASKS = 80, 600, 1_000
 """Pixels; images of a class, all of which are trained on; tasks of the test."""
 STAGE1 = (225_000, 64)
 """Iterations and batch size: 300 epochs of the 48,000 images of 80 classes."""
+AREA, JITTER = (0.25, 1.0), 0.4
+"""Random resized crops in place of the authors', and their colour jitter."""
+CROPS = "random resized crops of 80 px images, a quarter to the whole of them, in place of crops from 92 px; no PCA lighting"
+SPLIT = "the split of Ravi and Larochelle; the authors' split file is not recorded"
+GROUPS = "WRN-28-10 as published, three groups at 80, 40 and 20 px; the authors' four stages are not recorded"
+"""What this software always does otherwise than the authors' code on miniImageNet."""
 COMPARED = ("miniimagenet", "fc100")
 """Data sets whose runs are compared with its protocol; its numbers are of the first."""
 
@@ -20,6 +33,7 @@ COMPARED = ("miniimagenet", "fc100")
 def is_of_paper_004(dataset: str, network: NetworkSettings, adaptation: ActivationMappingSettings, image_size: int) -> bool:
     """Whether the paper has this very network, classes and image size (in pixels), and a test of single views."""
     trained = network.training.classes == "base+val" and network.embedding is None
+    trained = trained and network.training.objective == ClassificationSettings()
     its_own = dataset == "miniimagenet" and size_seen(network, image_size) == IMAGE_SIZE and _is_its_backbone(network)
     return its_own and trained and not adaptation.views
 
@@ -34,28 +48,39 @@ def deviations(facts: Facts) -> list[str] | None:
         found.append(f"{facts.dataset}, on which the paper has no numbers")
     else:
         found += size_words(network, facts.image_size, IMAGE_SIZE)
+        found += [CROPS] * _is_its_augmentation(training) + [SPLIT]
+        found += [GROUPS] * isinstance(network.backbone, WideResNetSettings)
     if facts.trained_images != (IMAGES, IMAGES):
         found.append(f"{counts(facts.trained_images)} images a base class trained on instead of {IMAGES}")
     if not _is_its_backbone(network):
         found.append(f"backbone {network.backbone.name} {network.backbone.shape} instead of Conv-64 or WRN-28-10")
     if network.embedding is not None:
         found.append(f"an embedding layer of {network.embedding}, which the paper does not have")
+    if getattr(network.backbone, "batch_norm_init", "ones") != "ones":
+        found.append("scales of batch normalisation that start from U(0, 1)")
     if network.classifier.kind != "linear":
         found.append(f"{network.classifier.kind} classifier in stage 1 instead of a linear one")
     if training.classes != "base+val":
         found.append("trained on the base classes alone instead of base and validation classes")
     found += samples((facts.done or training.iterations, training.images_an_iteration), STAGE1)
-    optimizer = training.optimizer
-    asked = optimizer.name, optimizer.lr, optimizer.weight_decay, optimizer.nesterov, training.schedule.kind
-    if asked != ("sgd", 0.1, 1e-4, True, "constant"):
-        found.append(
-            f"stage 1: {optimizer.name} at {optimizer.lr:g}, weight decay {optimizer.weight_decay:g}, schedule "
-            f"{training.schedule.kind}, instead of SGD with Nesterov momentum at a constant 0.1, weight decay 0.0001"
-        )
-    if not training.augmentation.resized_crop or training.augmentation.color_jitter != 0.4:
-        found.append("stage 1's augmentation is not the paper's random resized crops and colour jitter of 0.4")
+    found += [*added_losses(training), *_stage1(training)]
     found += _mapping(facts.adaptation)
     return found + tested(facts, TASKS, "remaining")
+
+
+def _stage1(training: TrainingSettings) -> list[str]:
+    """Optimizer, schedule and augmentation that are not the authors'."""
+    found, optimizer = [], training.optimizer
+    asked = optimizer.name, optimizer.lr, optimizer.weight_decay, optimizer.momentum, optimizer.nesterov, training.schedule.kind
+    if asked != ("sgd", 0.1, 1e-4, 0.9, True, "constant"):
+        found.append(
+            f"stage 1: {optimizer.name} at {optimizer.lr:g}, momentum {optimizer.momentum:g}, weight decay "
+            f"{optimizer.weight_decay:g}, schedule {training.schedule.kind}, instead of SGD with Nesterov momentum 0.9 at a "
+            "constant 0.1, weight decay 0.0001"
+        )
+    if not _is_its_augmentation(training):
+        found.append("stage 1's augmentation is not random resized crops, flips and colour jitter of 0.4")
+    return found
 
 
 def _mapping(settings: ActivationMappingSettings) -> list[str]:
@@ -70,6 +95,11 @@ def _mapping(settings: ActivationMappingSettings) -> list[str]:
         for key, words in names.items()
         if getattr(settings, key) != getattr(usual, key)
     ]
+
+
+def _is_its_augmentation(training: TrainingSettings) -> bool:
+    augmentation = training.augmentation
+    return (augmentation.resized_crop, augmentation.color_jitter, augmentation.flip) == (AREA, JITTER, True)
 
 
 def _is_its_backbone(network: NetworkSettings) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fewshot.config import AdaptationSettings, NetworkSettings
+from fewshot.config import AdaptationSettings, ClassificationSettings, NetworkSettings, TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -91,4 +91,19 @@ def tested(facts: Facts, tasks: int, queries: int | str) -> list[str]:
     if facts.queries != queries:
         here, there = (words.get(str(one), f"{one} queries a class") for one in (facts.queries, queries))
         found.append(f"{here} instead of {there.removesuffix(' queries a class')}")
+    return found
+
+
+def added_losses(training: TrainingSettings) -> list[str]:
+    """Sentences on what stage 1 minimises beside cross-entropy over the base classes, or in its place."""
+    objective = training.objective
+    if not isinstance(objective, ClassificationSettings):
+        return [f"stage 1 minimises the {objective.kind.replace('_', ' ')} loss instead of cross-entropy"]
+    found = []
+    if objective.label_smoothing:
+        found.append(f"label smoothing of {objective.label_smoothing:g} in stage 1, which the paper does not have")
+    if objective.rotation is not None:
+        found.append("rotation self-supervision in stage 1, which the paper does not have")
+    if objective.distillation is not None:
+        found.append(f"distillation from {objective.distillation.teacher} in stage 1, which the paper does not have")
     return found

@@ -44,13 +44,30 @@ def test_default_padding_is_that_of_the_public_recipes():
 def test_a_resized_crop_of_the_whole_image_is_the_image(images):
     square = torch.Generator().manual_seed(0)
     out = resized_crop(images, torch.zeros(6, dtype=torch.bool), (1.0, 1.0), square)
-    assert out.shape == images.shape
+    torch.testing.assert_close(out, images.float(), atol=1e-2, rtol=0)
     smooth = torch.linspace(0, 255, 12).view(1, 12, 1, 1).expand(1, 12, 12, 3).to(torch.uint8)
     cropped = resized_crop(smooth, torch.tensor([False]), (0.3, 0.5), torch.Generator().manual_seed(0))
     rise = cropped[0, -1, 0, 0] - cropped[0, 0, 0, 0]
     assert 90 < rise < 220, "a crop of a gradient spans a part of it"
     flipped = resized_crop(images, torch.ones(6, dtype=torch.bool), (1.0, 1.0), torch.Generator().manual_seed(0))
     torch.testing.assert_close(flipped, out.flip(2), atol=1e-2, rtol=0)
+
+
+def test_a_resized_crop_has_the_area_that_was_asked_for():
+    """Seen in two channels that rise evenly along the two sides."""
+    rise = torch.arange(100, dtype=torch.uint8)
+    image = torch.stack([rise.expand(100, 100), rise[:, None].expand(100, 100), rise.expand(100, 100)], -1)
+    many = image.expand(500, -1, -1, -1)
+    for area in ((0.25, 1.0), (0.9, 1.0)):
+        out = resized_crop(many, torch.zeros(500, dtype=torch.bool), area, torch.Generator().manual_seed(0))
+        sides = (out[:, 50, -2, 0] - out[:, 50, 1, 0]) / 97, (out[:, -2, 50, 1] - out[:, 1, 50, 1]) / 97
+        found = sides[0] * sides[1]
+        assert area[0] - 0.01 < found.min()
+        assert found.max() < area[1] + 0.01
+        assert float(found.mean()) == pytest.approx(sum(area) / 2, abs=0.02)
+        ratio = sides[0] / sides[1]
+        assert 0.74 < ratio.min() < 0.96
+        assert 1.04 < ratio.max() < 1.35
 
 
 def test_colour_jitter_equals_torchvisions_functions_image_by_image(images):

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -17,9 +18,10 @@ from fewshot.errors import DataError
 from fewshot.intervals import t_quantile
 from fewshot.plan import Plan
 from fewshot.report import cells
-from fewshot.report.assembly import PAIRED_COLUMNS, SEEDS_COLUMNS, assemble, network_table
+from fewshot.report.assembly import PAIRED_COLUMNS, SEEDS_COLUMNS, assemble, network_table, over_seeds
 from fewshot.report.paper000 import PROTOCOLS, network_deviations
-from fewshot.report.results import NetworkRecord
+from fewshot.report.published import Published, load_published
+from fewshot.report.results import NetworkRecord, make_rows, read_settings, read_store
 
 Make = Callable[..., Plan]
 DESIGN = (
@@ -124,6 +126,15 @@ def test_several_seeds(made_run: Make) -> None:
     assert row["ci95_tasks"] == pytest.approx(first["ci95"].mean(), abs=1e-4)
     assert set(pd.read_csv(plan.results / "paired.csv")["seed"]) == {0, 1, 2}
     assert "over 3 seeds" in (plan.results / "tables" / "methods.md").read_text()
+
+
+def test_what_is_true_of_one_seed_is_told_of_the_mean(made_run: Make) -> None:
+    """As where patience ended the trainings at different iterations."""
+    plan = made_run(seeds=[0, 1])
+    store = read_store(plan)
+    rows = make_rows(plan, read_settings(plan, store), store, Published(load_published()))
+    told = [replace(row, deviations=("common", f"of seed {row.record.network.seed}")) for row in rows]
+    assert set(over_seeds(plan, told)["deviations"]) == {"common; of seed 0; of seed 1"}
 
 
 def test_one_seed_has_the_header_of_seeds_alone(made_run: Make) -> None:

@@ -42,7 +42,7 @@ def test_of_the_papers_own_protocol_only_what_is_unpublished_is_said() -> None:
         "miniimagenet", 84, (600, 600), (0, 0), (64, 20), network(),
         ImplantingSettings(method="implanting", shortcut=False), 5_000, 30,
     )  # fmt: skip
-    assert deviations(mini) == [UNPUBLISHED.format("0.003, 0.01, with, fan_in"), OPEN]
+    assert deviations(mini) == [UNPUBLISHED.format("0.003, 0.01, with, fan_in"), AT_SCALE, OPEN]
     wide = network({"wide": 16})
     assert network_deviations(wide, PROTOCOLS["miniimagenet"]) == []
 
@@ -145,6 +145,9 @@ def test_network_deviations(settings: NetworkSettings, sentences: list[str]) -> 
     assert network_deviations(settings, PROTOCOLS["miniimagenet"]) == sentences
 
 
+AT_SCALE = "dense queries at the scale learned in stage 1; the paper may mean that of stage 2, 10"
+
+
 def test_implants() -> None:
     changed = ImplantingSettings(method="implanting", epochs=10, width=8, scale=5)
     assert deviations(replace(AS_PAPER, adaptation=changed)) == [
@@ -154,6 +157,7 @@ def test_implants() -> None:
         "implants with a widened shortcut, which the paper does not draw",
         UNPUBLISHED.format("0.003, 0.01, with, fan_in"),
         "10,000 tasks instead of 5,000",
+        AT_SCALE,
         OPEN,
     ]
 
@@ -177,7 +181,8 @@ CLASSES = {
     name: tuple(sum(1 for _, its in published_split(name) if its == part) * turns for part in ("base", "test"))
     for name, turns in (("miniimagenet", 1), ("omniglot", 4))
 }
-"""Data set -> its base and test classes; of Omniglot, in four rotations."""
+CLASSES["cub"] = (100, 100)
+"""Data set -> its base and test classes; of Omniglot, in four rotations; of CUB, its halves."""
 
 
 def facts(plan: Plan, job: EvaluationJob) -> Facts:
@@ -200,6 +205,9 @@ def automatic(run: str, name: str, of: str = "as-trained", **changed: Any) -> li
     return deviations(replace(facts(plan, job), **changed))
 
 
+CROPS = "random resized crops of 80 px images, a quarter to the whole of them, in place of crops from 92 px; no PCA lighting"
+SPLIT = "the split of Ravi and Larochelle; the authors' split file is not recorded"
+GROUPS = "WRN-28-10 as published, three groups at 80, 40 and 20 px; the authors' four stages are not recorded"
 SQUARES = "the central square of each image is resized; the paper resizes whole images to squares"
 OURS = "images normalised by mean and deviation of the training images; convolutions without bias, from He-normal weights"
 ONES = "batch normalisation starts from ones; the PyTorch of the paper's time drew from U(0, 1)"
@@ -225,6 +233,7 @@ ONCE = "not trained again on training and validation classes at the end, as the 
                 SQUARES, "c128f (32-32-64-64, from random weights) instead of GoogLeNet with ImageNet weights",
                 "images of 64 px instead of 224 of 256",
                 "stage 1: SGD at 0.05, new layers times 1, instead of RMSProp at 0.0001, new layers times 10",
+                "stage 1: weight decay 0.0005, of which the paper says nothing",
                 "stage 1: learning rate by cosine, instead of times 0.94 every 4 epochs",
                 "10 draws of the exemplars instead of one",
             ],
@@ -235,6 +244,7 @@ ONCE = "not trained again on training and validation classes at the end, as the 
                 SQUARES, "c128f (32-32-64-64, from random weights) instead of GoogLeNet with ImageNet weights",
                 "images of 64 px instead of 224 of 256",
                 "joint training: SGD at 0.05, new layers times 1, instead of RMSProp at 0.0001, new layers times 10",
+                "joint training: weight decay 0.0005, of which the paper says nothing",
                 "joint training for 40 epochs instead of 112",
                 "joint training: learning rate times 0.3 every 13 epochs instead of 0.94 every 4",
                 "2 draws of the exemplars instead of one",
@@ -259,11 +269,15 @@ ONCE = "not trained again on training and validation classes at the end, as the 
         ),
         (
             "004_miniimagenet", "simple-80", "mapped",
-            ["trained on base and validation classes: not like for like with networks trained on base classes alone"],
+            [
+                "trained on base and validation classes: not like for like with networks trained on base classes alone",
+                CROPS, SPLIT,
+            ],
         ),
         (
             "004_miniimagenet", "wrn-64", "mapped",
             [
+                CROPS, SPLIT, GROUPS,
                 "trained on the base classes alone instead of base and validation classes",
                 "stage 1: 180,000 iterations of 64 instead of 225,000 of 64 (80 % of the samples)",
             ],
@@ -271,14 +285,14 @@ ONCE = "not trained again on training and validation classes at the end, as the 
         (
             "004_miniimagenet_cpu", "c128f-gap", "mapped",
             [
-                "images of 84 px instead of 80 px", "500 images a base class trained on instead of 600",
+                "images of 84 px instead of 80 px", SPLIT, "500 images a base class trained on instead of 600",
                 "backbone c128f 64-64-128-128 instead of Conv-64 or WRN-28-10",
                 "cosine classifier in stage 1 instead of a linear one",
                 "trained on the base classes alone instead of base and validation classes",
                 "stage 1: 4,000 iterations of 64 instead of 225,000 of 64 (1.8 % of the samples)",
-                "stage 1: sgd at 0.1, weight decay 0.0005, schedule steps, instead of SGD with Nesterov momentum at a constant "
-                "0.1, weight decay 0.0001",
-                "stage 1's augmentation is not the paper's random resized crops and colour jitter of 0.4",
+                "stage 1: sgd at 0.1, momentum 0.9, weight decay 0.0005, schedule steps, instead of SGD with Nesterov momentum "
+                "0.9 at a constant 0.1, weight decay 0.0001",
+                "stage 1's augmentation is not random resized crops, flips and colour jitter of 0.4",
                 "10,000 tasks instead of 1,000",
                 "30 queries a class instead of all remaining images as queries",
             ],
@@ -319,7 +333,10 @@ TASK = {"kind": "episodic", "way": 60, "queries": 5}
         ),
         (
             {"method": "imprinting", "finetuning": {"optimizer": {"name": "sgd", "lr": 0.001}}},
-            ["fine-tuning: SGD at 0.001, new layers times 1, instead of RMSProp at 0.0001, new layers times 10"],
+            [
+                "fine-tuning: SGD at 0.001, new layers times 1, instead of RMSProp at 0.0001, new layers times 10",
+                "fine-tuning: weight decay 0.0005, of which the paper says nothing",
+            ],
         ),
         (
             {"method": "imprinting", "finetuning": {"optimizer": {**RMSPROP, "momentum": 0.0}}},
@@ -343,6 +360,53 @@ def test_extensions_of_paper_001(adaptation: dict[str, Any], sentences: list[str
     kind = {"imprinting": type(config.stage2["imprinting"]), "joint_training": type(config.stage2["joint"])}
     settings = kind[adaptation["method"]].model_validate(adaptation)
     assert automatic("001_cub", "d64", "imprinting", adaptation=settings, tasks=1) == [SQUARES, *sentences]
+
+
+def changed_in(run: str, name: str, adaptation: str, **changed: Any) -> list[str]:
+    """Sentences that a change of a run file's network brings."""
+    settings = load(RUNS / f"{run}.yaml").stage1.networks[name].model_dump()
+    of_network = {key: settings[key] | changed.pop(key, {}) for key in ("backbone", "classifier")}
+    other = NetworkSettings.model_validate({**settings, **of_network, "training": {**settings["training"], **changed}})
+    usual = automatic(run, name, adaptation)
+    return [text for text in automatic(run, name, adaptation, network=other) if text not in usual]
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"augmentation": {"crop": 224, "flip": False}}, "stage 1's augmentation is not random crops and flips"),
+        ({"augmentation": {"crop": 224, "color_jitter": 0.9}}, "stage 1's augmentation is not random crops and flips"),
+        ({"classifier": {"learn_scale": False}}, "scale fixed in stage 1 instead of learned"),
+        (
+            {"schedule": {"kind": "exponential", "decay": 0.94, "decay_every": 100}},
+            "stage 1: learning rate lowered every 2.1 epochs instead of 4",
+        ),
+        ({"optimizer": RMSPROP | {"weight_decay": 0.1}}, "stage 1: weight decay 0.1, of which the paper says nothing"),
+        ({"objective": {"rotation": {}}}, "rotation self-supervision in stage 1, which the paper does not have"),
+    ],
+)
+def test_one_change_against_paper_001(changed: dict[str, Any], sentence: str) -> None:
+    assert changed_in("001_cub", "d64", "imprinting", **changed) == [sentence]
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"objective": {"label_smoothing": 0.3}}, "label smoothing of 0.3 in stage 1, which the paper does not have"),
+        ({"backbone": {"batch_norm_init": "uniform"}}, "scales of batch normalisation that start from U(0, 1)"),
+        (
+            {"augmentation": {"resized_crop": [0.9, 1.0], "color_jitter": 0.4}},
+            "stage 1's augmentation is not random resized crops",
+        ),
+        (
+            {"optimizer": {"name": "sgd", "lr": 0.1, "weight_decay": 0.0001, "momentum": 0.5}},
+            "stage 1: sgd at 0.1, momentum 0.5, weight decay 0.0001, schedule constant, instead of",
+        ),
+    ],
+)
+def test_one_change_against_paper_004(changed: dict[str, Any], sentence: str) -> None:
+    (said,) = changed_in("004_miniimagenet", "simple-80", "mapped", **changed)
+    assert said.startswith(sentence)
 
 
 @pytest.mark.parametrize(

@@ -379,7 +379,7 @@ def test_the_runs_of_paper_002_find_its_numbers(table: pd.DataFrame, run: str, n
 
 
 def test_other_leaks_shots_and_sizes_find_none(table: pd.DataFrame) -> None:
-    assert _find(table, "002_table1_omniglot", "lsed-r01-1shot", 1) is None
+    assert _find(table, "002_table1_miniimagenet", "lsed-s0-r01-1shot", 1) is None
     assert _find(table, "002_table1_omniglot", "protonet-1shot", 5) is None, "trained for another number of shots"
     assert _find(table, "002_table1_omniglot", "protonet-1shot", 1, way=5) is None
     assert _find(table, "002_table1_miniimagenet", "protonet-1shot", 1, image_size=32) is None
@@ -395,6 +395,14 @@ def test_a_network_trained_on_validation_classes_too_has_the_numbers_of_paper_00
     omniglot, mini = (changed(f"002_table1_{name}", "protonet-1shot", **more) for name in ("omniglot", "miniimagenet"))
     assert paper_of("omniglot", omniglot, None, 28, 1) == "002"
     assert paper_of("miniimagenet", mini, None, 84, 1) is None
+
+
+def test_a_network_with_more_than_its_papers_loss_has_none_of_paper_004s_numbers() -> None:
+    stage2 = load(ROOT / "config" / "runs" / "004_miniimagenet.yaml").stage2["mapped"]
+    usual = changed("004_miniimagenet", "simple-80")
+    assert paper_of("miniimagenet", usual, stage2, 80) == "004"
+    more = changed("004_miniimagenet", "simple-80", objective={"rotation": {}})
+    assert paper_of("miniimagenet", more, stage2, 80) is None
 
 
 @pytest.mark.parametrize(("crop", "papers"), [(None, {"000", "002"}), (64, set())])
