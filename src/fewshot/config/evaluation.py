@@ -64,8 +64,8 @@ class EvaluationSettings(Settings):
     """Tasks and what is evaluated on them."""
 
     part: Literal["test", "val"] = "test"
-    """Part of the classes the tasks are drawn from. Choices are made on `val`; `test` is for the numbers that are reported. Held-out
-    images of base classes, of which the other populations are, are the same for both: choose by `novel`."""
+    """Part of the classes the tasks are drawn from. Choices are made on `val`; `test` is for the numbers that are reported.
+    Held-out images of base classes, of which the other populations are, are the same for both: choose by `novel`."""
     way: Annotated[int, Field(ge=2)] | Literal["all"] = 5
     """Classes in a task. `all`: every class of the part, in every task; a task is then a draw of its exemplars."""
     shots: tuple[Annotated[int, Field(ge=1)], ...] = Field((1, 5, 10), min_length=1)
