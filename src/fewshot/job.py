@@ -106,6 +106,10 @@ def job(config: Mapping[str, Any], log: str | None = None) -> Iterator[Plan]:
     Args:
         config: the run's settings, as Snakemake holds them.
         log: path of the log file; its folder is made.
+
+    Raises:
+        SystemExit: after one line, for what a user can mend, such as a ConfigError of the settings or of an environment that has the
+            package of another checkout.
     """
     if log is None:
         logging.basicConfig(level=logging.INFO, format=_FORMAT, force=True)

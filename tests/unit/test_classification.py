@@ -329,8 +329,8 @@ def test_the_lines_of_the_documentation(dense, task, tmp_path, monkeypatch, caps
     block, _ = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     assert len([line for line in block.splitlines() if line]) == 3
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "packed").mkdir()
-    with tarfile.open("packed/network-resnet12-dense-seed0.tar.gz", "w:gz") as file:
+    (tmp_path / "packed/demo").mkdir(parents=True)
+    with tarfile.open("packed/demo/network-resnet12-dense-seed0.tar.gz", "w:gz") as file:
         for name in ("model.safetensors", "model.json"):
             file.add(dense / name, f"resources/glyphs/networks/resnet12-dense/seed0/{name}")
     (tmp_path / "photos").mkdir()
