@@ -108,8 +108,8 @@ def job(config: Mapping[str, Any], log: str | None = None) -> Iterator[Plan]:
         log: path of the log file; its folder is made.
 
     Raises:
-        SystemExit: after one line, for what a user can mend, such as a ConfigError of the settings or of an environment that has the
-            package of another checkout.
+        SystemExit: after one line, for what a user can mend, such as a ConfigError of the settings, or of an environment that
+            has the package of another checkout.
     """
     if log is None:
         logging.basicConfig(level=logging.INFO, format=_FORMAT, force=True)
