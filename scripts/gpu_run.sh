@@ -51,7 +51,7 @@ shopt -s nullglob
 for first in data/parts/*.part-00; do
     archive=data/raw/$(basename "${first%.part-00}")
     # Joined anew when parts came later: the archive is then smaller than they are together.
-    if [ "$(cat "${first%00}"* | wc -c)" != "$(wc -c 2>/dev/null < "$archive" || echo none)" ]; then
+    if [ "$(wc -c "${first%00}"* | awk 'END {print $1}')" != "$(wc -c 2>/dev/null < "$archive" || echo none)" ]; then
         cat "${first%00}"* > "$archive.joining"
         mv "$archive.joining" "$archive"
     fi
@@ -59,14 +59,10 @@ done
 
 status=0
 timeout --signal=TERM --kill-after=60 "$seconds" "$python" -m fewshot run "$config" || status=$?
-# Also after an error or out of time: what is complete by then leaves the machine. That there is nothing yet is no news then.
-if [ "$status" -eq 0 ]; then
-    "$python" -m fewshot pack "$config" --out "$out"
-else
-    "$python" -m fewshot pack "$config" --out "$out" 2>/dev/null || true
-fi
+pack() { "$python" -m fewshot pack "$config" --out "$out"; }
 case $status in
-    0) echo "complete: $out" ;;
-    124 | 137 | 143) echo "more to do: call again"; exit 75 ;;
-    *) exit "$status" ;;
+    0) pack && echo "complete: $out" ;;
+    124 | 137 | 143) pack || true; echo "more to do: call again"; exit 75 ;;
+    # What was complete before the error leaves the machine too; that nothing was is no second error.
+    *) pack 2>/dev/null || true; exit "$status" ;;
 esac

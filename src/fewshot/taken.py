@@ -6,10 +6,12 @@ It counts as long as the network that it is of is the one that is here.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
+from fewshot.errors import DataError
 from fewshot.files import read_json
-from fewshot.plan import AdaptationJob, EvaluationJob, Plan
+from fewshot.plan import AdaptationJob, EvaluationJob, NetworkJob, Plan
 
 
 def beside(folder: Path) -> Path:
@@ -37,3 +39,17 @@ def adaptation_folder(plan: Plan, job: AdaptationJob) -> Path:
     """Where the record of an adaptation lies: carried here where the results on it were; errors: see `is_taken`."""
     made = plan.adapted_dir(job)
     return beside(made) if is_taken(plan, plan.evaluation(job.network, job.name)) else made
+
+
+def require_kept(plan: Plan, trained: Collection[NetworkJob]) -> None:
+    """Refuse to train networks again whose results were carried here: these would be of others than the run then has.
+
+    Raises:
+        DataError: there are such results.
+    """
+    for job in plan.evaluations:
+        if job.network in trained and is_taken(plan, job):
+            raise DataError(
+                f"{evaluation_folder(plan, job)}: results carried here, of network {job.network.name}, which is to be trained "
+                "again; delete that folder to test the new network, or `fewshot take` the archive of the old one again"
+            )

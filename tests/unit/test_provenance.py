@@ -204,6 +204,15 @@ def test_code_has_the_same_hash_in_every_locale():
     assert hashes(sys.executable, PYTHONUTF8="0", PYTHONCOERCECLOCALE="0", LC_ALL="C") == here
 
 
+def test_what_later_pythons_add_to_the_syntax_trees_does_not_count(package, monkeypatch):
+    before, dump = _hash("late"), provenance.ast.dump
+    monkeypatch.setattr(
+        provenance.ast, "dump", lambda tree: dump(tree).replace("decorator_list=[]", "decorator_list=[], type_params=[]")
+    )
+    assert "type_params" in provenance.ast.dump(provenance.ast.parse("def f(): pass"))
+    assert _hash("late") == before
+
+
 def test_code_has_the_same_hash_for_every_python():
     """What 3.12 adds to the syntax trees is left out."""
     others = [hashes(python, PYTHONPATH=os.pathsep.join(sys.path)) for python in ("python3.11", "python3.12")]

@@ -7,10 +7,10 @@ from snakemake.exceptions import WorkflowError
 
 from fewshot import config as run_config
 from fewshot.data import sources
-from fewshot.errors import ConfigError, DataError, FewshotError
+from fewshot.errors import ConfigError, FewshotError
 from fewshot.plan import Plan
 from fewshot.provenance import gpus_in_sight, require_weights
-from fewshot.taken import evaluation_folder, is_taken
+from fewshot.taken import require_kept
 
 
 def in_one_line(function):
@@ -112,12 +112,7 @@ def require_before_start():
     trained = [network_job(job.wildcards) for job in planned if job.rule.name == "train"]
     for job in trained:
         require_weights(job.settings.backbone.weights_file)
-    for job in PLAN.evaluations:
-        if job.network in trained and is_taken(PLAN, job):
-            raise DataError(
-                f"{evaluation_folder(PLAN, job)}: results carried here, of network {job.network.name}, which is to be trained again; "
-                "delete that folder to test the new network, or `fewshot take` the archive of the old one again"
-            )
+    require_kept(PLAN, trained)
 
 
 # --- resources ---------------------------------------------------------------------------------------------------------

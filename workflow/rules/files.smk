@@ -2,7 +2,7 @@
 
 from fewshot import drawings
 from fewshot.tracking import tracked_path
-from fewshot.taken import adaptation_folder
+from fewshot.taken import adaptation_folder, evaluation_folder
 
 STORE = ("images.npy", "labels.npy", "classes.csv", "images.csv", "meta.json")
 NETWORK = ("model.safetensors", "model.json", "metrics.jsonl")
