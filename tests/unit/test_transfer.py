@@ -161,7 +161,7 @@ def test_a_changed_network_is_refused_and_nothing_is_written(packed, home):
     assert files(home) == before
 
 
-@pytest.mark.parametrize("name", ["../evil", "/tmp/evil", "resources/evil", "src/fewshot/plan.py"])
+@pytest.mark.parametrize("name", ["../evil", "/tmp/evil", "resources/evil", "src/fewshot/plan/plan.py"])
 def test_a_file_that_the_run_does_not_make_is_refused(packed, home, name):
     _, _, archives = packed
     before = files(home)

@@ -6,17 +6,14 @@ episodes, the trained networks, their features, the adapted features. What belon
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from fewshot.config import (
     AS_TRAINED,
-    AdaptationSettings,
     EvaluatedSettings,
     EvaluationSettings,
-    NetworkSettings,
-    Population,
     QueryPooling,
     RunConfig,
     SupportPooling,
@@ -24,77 +21,7 @@ from fewshot.config import (
 )
 from fewshot.config.extension import Extension
 from fewshot.errors import ConfigError
-
-
-@dataclass(frozen=True)
-class EpisodeJob:
-    """One file of tasks."""
-
-    way: int | Literal["all"]
-    shot: int
-    queries: int | Literal["all", "remaining"]
-    tasks: int
-    part: Literal["test", "val"]
-    seed: int
-
-    @property
-    def key(self) -> str:
-        """Stem of the file's name."""
-        return f"{self.part}-{self.way}way-{self.shot}shot-{self.queries}queries-{self.tasks}tasks-seed{self.seed}"
-
-
-@dataclass(frozen=True)
-class NetworkJob:
-    """One training of one network."""
-
-    name: str
-    key: str
-    seed: int
-    settings: NetworkSettings
-    teacher: NetworkJob | None = None
-    """The training whose network this one learns from."""
-
-
-@dataclass(frozen=True)
-class AdaptationJob:
-    """One stage-2 method on one network, over the first `tasks` tasks of an episode file."""
-
-    network: NetworkJob
-    name: str
-    key: str
-    episodes: EpisodeJob
-    tasks: int
-    settings: AdaptationSettings
-
-
-@dataclass(frozen=True)
-class EvaluatedSetting:
-    """One row (or one row a population) of summary.csv."""
-
-    shot: int
-    tasks: int
-    support_pooling: SupportPooling
-    query_pooling: QueryPooling
-    populations: tuple[Population, ...]
-
-    @property
-    def key(self) -> str:
-        """Stem of the name of its file of task results."""
-        return f"{self.shot}shot-{self.support_pooling}-{self.query_pooling}"
-
-
-@dataclass(frozen=True)
-class EvaluationJob:
-    """All settings evaluated on one network, as trained or adapted."""
-
-    network: NetworkJob
-    adaptation: str
-    settings: tuple[EvaluatedSetting, ...]
-
-    @property
-    def shots(self) -> tuple[int, ...]:
-        """The numbers of shots, increasing."""
-        return tuple(sorted({setting.shot for setting in self.settings}))
+from fewshot.plan.jobs import AdaptationJob, EpisodeJob, EvaluatedSetting, EvaluationJob, NetworkJob
 
 
 class Plan:
