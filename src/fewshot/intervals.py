@@ -20,8 +20,8 @@ def t_quantile(freedom: int) -> float:
 def interval(accuracies: Floats) -> tuple[float, float]:
     """Mean and half the 95 % interval, t s / sqrt(T), with the sample deviation s and Student's t of T - 1 degrees of freedom.
 
-    The papers have 1.96 in place of t: over thousands of tasks the same to the third digit (1.9604 over 5,000), but with it
-    an interval over 2 draws would hold the true mean 70 times in 100, over 10 draws 92 times.
+    The papers' code has 1.96 in place of t: over thousands of tasks the same to the third digit (1.9604 over 5,000), but with
+    it an interval over 2 draws would hold the true mean 70 times in 100, over 10 draws 92 times.
 
     In the unit of the accuracies (T,), which is percent everywhere; NaN for a single one, which tells of no spread.
     """

@@ -81,6 +81,10 @@ class WideResNetSettings(_Backbone):
     """Convolutions: 4 + 6 n."""
     width: Annotated[int, Field(ge=1)] = 10
     """Multiple of 16, 32 and 64 channels."""
+    layout: Literal["pre_activation", "post_activation"] = "pre_activation"
+    """`pre_activation`: as published; `post_activation`: as in paper 004's code, a stem of half the first group's channels,
+    ReLU after each sum, and a first group that halves the side too."""
+    added: ClassVar[frozenset[str]] = frozenset({"layout"})
 
     @model_validator(mode="after")
     def _whole_blocks(self) -> Self:
@@ -91,7 +95,7 @@ class WideResNetSettings(_Backbone):
     @property
     def shape(self) -> str:
         """See above."""
-        return f"{self.depth}-{self.width}"
+        return f"{self.depth}-{self.width}" + (" post-activation" if self.layout == "post_activation" else "")
 
 
 class TorchvisionSettings(_Backbone):

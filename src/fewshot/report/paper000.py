@@ -80,9 +80,9 @@ def deviations(facts: Facts) -> list[str] | None:
     found = [*network_deviations(facts.network, protocol, facts.done), *_data_deviations(facts, protocol)]
     found += _stage2_deviations(facts.adaptation, protocol)
     found += tested(facts, protocol.tasks if facts.adaptation is None else protocol.adapted_tasks, protocol.queries)
-    if facts.scale is not None:
+    if facts.dense_queries and facts.scale is not None:
         found.append(f"dense queries at scale {facts.scale:g} instead of the one learned in stage 1")
-    elif isinstance(facts.adaptation, ImplantingSettings):
+    elif facts.dense_queries and isinstance(facts.adaptation, ImplantingSettings):
         found.append("dense queries at the scale learned in stage 1; the paper may mean that of stage 2, 10")
     return [*found, _unpublished(facts.network.training)]
 

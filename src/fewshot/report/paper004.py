@@ -23,8 +23,7 @@ STAGE1 = (225_000, 64)
 AREA, JITTER = (0.25, 1.0), 0.4
 """Random resized crops in place of the authors', and their colour jitter."""
 CROPS = "random resized crops of 80 px images, a quarter to the whole of them, in place of crops from 92 px; no PCA lighting"
-SPLIT = "the split of Ravi and Larochelle; the authors' split file is not recorded"
-GROUPS = "WRN-28-10 as published, three groups at 80, 40 and 20 px; the authors' four stages are not recorded"
+SPLIT = "the classes of Ravi and Larochelle, as the authors' split; which images their file names is not recorded"
 """What this software always does otherwise than the authors' code on miniImageNet."""
 COMPARED = ("miniimagenet", "fc100")
 """Data sets whose runs are compared with its protocol; its numbers are of the first."""
@@ -49,11 +48,10 @@ def deviations(facts: Facts) -> list[str] | None:
     else:
         found += size_words(network, facts.image_size, IMAGE_SIZE)
         found += [CROPS] * _is_its_augmentation(training) + [SPLIT]
-        found += [GROUPS] * isinstance(network.backbone, WideResNetSettings)
     if facts.trained_images != (IMAGES, IMAGES):
         found.append(f"{counts(facts.trained_images)} images a base class trained on instead of {IMAGES}")
     if not _is_its_backbone(network):
-        found.append(f"backbone {network.backbone.name} {network.backbone.shape} instead of Conv-64 or WRN-28-10")
+        found.append(f"backbone {network.backbone.name} {network.backbone.shape} instead of Conv-64 or the authors' WRN-28-10")
     if network.embedding is not None:
         found.append(f"an embedding layer of {network.embedding}, which the paper does not have")
     if getattr(network.backbone, "batch_norm_init", "ones") != "ones":
@@ -103,7 +101,8 @@ def _is_its_augmentation(training: TrainingSettings) -> bool:
 
 
 def _is_its_backbone(network: NetworkSettings) -> bool:
-    """The simple network, or WRN-28-10."""
+    """The simple network, or WRN-28-10 in the layout of the authors' code."""
     backbone = network.backbone
     simple = isinstance(backbone, Conv64Settings) and backbone.widths == (64, 64, 64, 64) and not backbone.last_pool
-    return simple or (isinstance(backbone, WideResNetSettings) and (backbone.depth, backbone.width) == (28, 10))
+    wide = WideResNetSettings(name="wide_resnet", layout="post_activation")
+    return simple or backbone == wide

@@ -250,7 +250,7 @@ def make_rows(plan: Plan, records: Sequence[SettingRecord], store: StoreRecord, 
             facts = Facts(
                 store.dataset, store.image_size, store.trained_images, store.held_out_images, store.classes, network,
                 record.adaptation_settings, evaluated.tasks, record.queries, population, config.evaluation.part,
-                store.notes, config.deviations, config.evaluation.scale if evaluated.query_pooling == "dense" else None,
+                store.notes, config.deviations, evaluated.query_pooling == "dense", config.evaluation.scale,
                 record.network.info.get("done"),
             )  # fmt: skip
             number = None

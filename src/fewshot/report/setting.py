@@ -22,7 +22,8 @@ class Facts:
         tasks, queries, population, part: of the evaluation.
         notes: sentences of the store's meta.json.
         config_deviations: sentences of the run's config.
-        scale: tau of dense queries where the run sets one; None: the network's own, or pooled queries.
+        dense_queries: whether the queries' locations vote each for itself, so that tau counts.
+        scale: tau of dense queries where the run sets one; None: the network's own.
         done: iterations that stage 1 really took, fewer than its setting where patience ended it; None: not recorded.
     """
 
@@ -39,6 +40,7 @@ class Facts:
     part: str = "test"
     notes: Sequence[str] = ()
     config_deviations: Sequence[str] = ()
+    dense_queries: bool = True
     scale: float | None = None
     done: int | None = None
 

@@ -167,6 +167,14 @@ def test_a_scale_that_the_run_sets_is_told() -> None:
     assert extra == {"dense queries at scale 5 instead of the one learned in stage 1"}
 
 
+def test_of_pooled_queries_no_scale_is_told() -> None:
+    """An arg-max over cosines is the same at every scale."""
+    implants = replace(AS_PAPER, adaptation=ImplantingSettings(method="implanting"))
+    assert set(deviations(implants)) - set(deviations(replace(implants, dense_queries=False))) == {AT_SCALE}
+    pooled = replace(AS_PAPER, dense_queries=False)
+    assert deviations(replace(pooled, scale=5.0)) == deviations(pooled)
+
+
 def test_other_data_sets_have_only_the_config_and_the_store_to_go_by() -> None:
     drawn = replace(AS_PAPER, dataset="glyphs", tasks=3, notes=["drawn"], config_deviations=("short", "drawn"))
     assert deviations(drawn) == ["drawn", "short"]
@@ -206,8 +214,7 @@ def automatic(run: str, name: str, of: str = "as-trained", **changed: Any) -> li
 
 
 CROPS = "random resized crops of 80 px images, a quarter to the whole of them, in place of crops from 92 px; no PCA lighting"
-SPLIT = "the split of Ravi and Larochelle; the authors' split file is not recorded"
-GROUPS = "WRN-28-10 as published, three groups at 80, 40 and 20 px; the authors' four stages are not recorded"
+SPLIT = "the classes of Ravi and Larochelle, as the authors' split; which images their file names is not recorded"
 SQUARES = "the central square of each image is resized; the paper resizes whole images to squares"
 OURS = "images normalised by mean and deviation of the training images; convolutions without bias, from He-normal weights"
 ONES = "batch normalisation starts from ones; the PyTorch of the paper's time drew from U(0, 1)"
@@ -277,7 +284,7 @@ ONCE = "not trained again on training and validation classes at the end, as the 
         (
             "004_miniimagenet", "wrn-64", "mapped",
             [
-                CROPS, SPLIT, GROUPS,
+                CROPS, SPLIT,
                 "trained on the base classes alone instead of base and validation classes",
                 "stage 1: 180,000 iterations of 64 instead of 225,000 of 64 (80 % of the samples)",
             ],
@@ -286,7 +293,7 @@ ONCE = "not trained again on training and validation classes at the end, as the 
             "004_miniimagenet_cpu", "c128f-gap", "mapped",
             [
                 "images of 84 px instead of 80 px", SPLIT, "500 images a base class trained on instead of 600",
-                "backbone c128f 64-64-128-128 instead of Conv-64 or WRN-28-10",
+                "backbone c128f 64-64-128-128 instead of Conv-64 or the authors' WRN-28-10",
                 "cosine classifier in stage 1 instead of a linear one",
                 "trained on the base classes alone instead of base and validation classes",
                 "stage 1: 4,000 iterations of 64 instead of 225,000 of 64 (1.8 % of the samples)",

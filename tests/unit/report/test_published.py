@@ -419,14 +419,26 @@ def test_crops_of_larger_images_are_of_the_papers_size() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "shot", "value"),
-    [("simple-80", 1, 54.53), ("simple-80", 5, 67.87), ("wrn-80", 1, 59.60), ("wrn-80", 5, 73.74), ("simple-64", 1, None)],
-)
+    ("name", "shot", "number"),
+    [
+        ("simple-80", 1, (54.53, 0.40)), ("simple-80", 5, (67.87, 0.20)), ("wrn-80", 1, (59.60, 0.41)),
+        ("wrn-80", 5, (73.74, 0.19)), ("simple-64", 1, None),
+    ],
+)  # fmt: skip
 def test_the_run_of_paper_004_finds_its_numbers_for_80_classes_alone(
-    table: pd.DataFrame, name: str, shot: int, value: float | None
+    table: pd.DataFrame, name: str, shot: int, number: tuple[float, float] | None
 ) -> None:
     found = _find(table, "004_miniimagenet", name, shot, "mapped")
-    assert found == (None if value is None else Number(value, None, "paper 004, README"))
+    assert found == (None if number is None else Number(*number, "paper 004, README"))
+
+
+@pytest.mark.parametrize(("layout", "paper"), [("post_activation", "004"), ("pre_activation", None)])
+def test_a_wide_network_of_another_layout_is_not_that_of_paper_004(layout: str, paper: str | None) -> None:
+    mapped = load(ROOT / "config" / "runs" / "004_miniimagenet.yaml").stage2["mapped"]
+    assert paper_of("miniimagenet", changed("004_miniimagenet", "wrn-80"), mapped, 80, 1) == "004"
+    other = changed("004_miniimagenet", "wrn-80").model_dump()
+    other["backbone"]["layout"] = layout
+    assert paper_of("miniimagenet", NetworkSettings.model_validate(other), mapped, 80, 1) == paper
 
 
 def test_no_cell_of_papers_002_and_004_is_lost(table: pd.DataFrame) -> None:
