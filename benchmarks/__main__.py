@@ -14,8 +14,8 @@ from fewshot.device import select_device
 from fewshot.errors import FewshotError
 
 PARTS = {
-    "stage1": "stage1", "memory": "memory", "stage2": "stage2", "evaluation": "evaluation", "easyfsl": "against_easyfsl",
-    "classify": "classify",
+    "device": "device", "stage1": "stage1", "memory": "memory", "stage2": "stage2", "evaluation": "evaluation",
+    "easyfsl": "against_easyfsl", "classify": "classify",
 }  # fmt: skip
 """Parts and their modules."""
 

@@ -41,7 +41,7 @@ def write(out: Path) -> Path:
 
 
 def _read(out: Path, name: str) -> pd.DataFrame:
-    order = {part: i for i, part in enumerate(("stage1", "memory", "stage2", "evaluation", "easyfsl", "classify"))}
+    order = {part: i for i, part in enumerate(("device", "stage1", "memory", "stage2", "evaluation", "easyfsl", "classify"))}
     files = sorted(out.glob(f"*.{name}.csv"), key=lambda path: order.get(path.name.split(".")[0], len(order)))
     tables = [table for table in map(pd.read_csv, files) if not table.empty]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["part"])

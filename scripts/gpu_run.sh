@@ -5,14 +5,15 @@
 #
 # Goes through preparation, stage 1, features, stage 2 and evaluation with the `fewshot` command line alone. Called again it
 # goes on where it was; after SECONDS (540 unless told) it stops by itself with its state saved. What is complete then lies in
-# OUT/<run>, packed in files of a few MB; at home `fewshot prepare CONFIG`, then `fewshot take OUT/<run>/*.tar.gz`, makes it the
-# pipeline's own.
+# OUT/<run>, packed in files of at most 15 MiB, larger ones in parts; at home `fewshot prepare CONFIG`, then
+# `fewshot take OUT/<run>/*.tar.gz`, makes it the pipeline's own.
 #
 # Data comes as the publisher's archive in data/raw/, or in parts of at most 60 MB:
 #   mkdir -p data/parts
 #   split --bytes 60000000 --numeric-suffixes cifar-100-python.tar.gz data/parts/cifar-100-python.tar.gz.part-
 #
-# PYTHON: the interpreter (python3). DONE: 0 when the run is complete, 75 when there is more to do, else the error's status.
+# PYTHON: the interpreter (python3). CPU=1: do without a GPU. FEWSHOT_REVISION: the commit, where the checkout came without its
+# history. DONE: 0 when the run is complete, 75 when there is more to do, else the error's status.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -22,8 +23,8 @@ seconds=${3:-540}
 python=${PYTHON:-python3}
 export PYTHONPATH=src${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
 
-# What is missing is said now, by name, and not by a traceback when the device's time is running. (`fewshot.cli` is imported for
-# what the packages themselves need; PyTorch, which takes seconds, is not.)
+# What is missing is said now, by name, and not by a traceback when the device's time is running: packages (`fewshot.cli` is
+# imported for what those that are named need themselves), and a GPU that PyTorch can use.
 "$python" - <<'CHECK' || exit 1
 import sys
 from importlib import metadata
@@ -44,6 +45,12 @@ if not missing:
         missing = [error.name]
 if missing:
     sys.exit(f"error: {sys.executable} lacks {', '.join(missing)}; bring the wheels (docs/gpu.md)")
+import os
+
+import torch
+
+if os.environ.get("CPU") != "1" and not torch.cuda.is_available():
+    sys.exit(f"error: PyTorch {torch.__version__} finds no GPU that it can use; set CPU=1 to do without")
 CHECK
 
 mkdir -p data/raw "$out"
@@ -58,8 +65,13 @@ for first in data/parts/*.part-00; do
 done
 
 status=0
-timeout --signal=TERM --kill-after=60 "$seconds" "$python" -m fewshot run "$config" || status=$?
-pack() { "$python" -m fewshot pack "$config" --out "$out"; }
+timeout --signal=TERM --kill-after=60 "$seconds" "$python" -m fewshot run "$config" --until evaluate || status=$?
+pack() {
+    find "$out" -name '*.tar.gz.part-*' -delete
+    "$python" -m fewshot pack "$config" --out "$out"
+    # Where files may leave, large ones may not: `cat x.tar.gz.part-* > x.tar.gz` joins them again.
+    find "$out" -name '*.tar.gz' -size +15M -exec split --bytes 15M --numeric-suffixes {} {}.part- \; -exec rm {} \;
+}
 case $status in
     0) pack && echo "complete: $out" ;;
     124 | 137 | 143) pack || true; echo "more to do: call again"; exit 75 ;;

@@ -205,18 +205,31 @@ def imprint(
         typer.echo(f"{target}: {len(names)} new classes: {', '.join(names)}")
 
 
+Arrow = Literal["prepare", "episodes", "train", "extract", "adapt", "evaluate", "assemble"]
+
+
 @app.command()
-def run(config: Config, threads: Threads = None) -> None:
+def run(
+    config: Config,
+    threads: Threads = None,
+    until: Annotated[Arrow, typer.Option(help="The last of them to be taken.")] = "assemble",
+) -> None:
     """Everything in order, prepare, episodes, train, extract, adapt, evaluate, assemble; what is there already is kept."""
     with user_errors():
         stages.require(_plan(config))
-    prepare(config, threads)
-    episodes(config)
-    train(config, threads=threads)
-    _extract_awaited(config, threads)
-    for arrow in (adapt, evaluate):
-        arrow(config, threads=threads)
-    assemble(config)
+    arrows: dict[Arrow, Callable[[], None]] = {
+        "prepare": partial(prepare, config, threads),
+        "episodes": partial(episodes, config),
+        "train": partial(train, config, threads=threads),
+        "extract": partial(_extract_awaited, config, threads),
+        "adapt": partial(adapt, config, threads=threads),
+        "evaluate": partial(evaluate, config, threads=threads),
+        "assemble": partial(assemble, config),
+    }
+    for name, arrow in arrows.items():
+        arrow()
+        if name == until:
+            return
 
 
 @app.command()

@@ -38,13 +38,14 @@ when it may run."""
 def git_revision(folder: Path = ROOT) -> str:
     """The commit that `folder` is checked out from: 40 hexadecimal digits, and `-dirty` when tracked files differ.
 
-    `unknown` outside a repository and where git is not installed.
+    Outside a repository, and where git is not installed, what FEWSHOT_REVISION says, for a copy that went without its history;
+    else `unknown`.
     """
     try:
         revision = _git(folder, "rev-parse", "HEAD")
         dirty = _git(folder, "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):
-        return "unknown"
+        return os.environ.get("FEWSHOT_REVISION") or "unknown"
     return revision + ("-dirty" if dirty else "")
 
 

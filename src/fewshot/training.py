@@ -88,9 +88,12 @@ class Trainer:
         )
         self.state, self.weights_hash = state, weights_hash
         self.progress, self.best = state.load(network, objective, self.optimizer)
-        self.compiled = torch.compile(network) if settings.compile else network
+        # Of fixed shapes, or a second network of a process would be compiled for all shapes, without channels-last kernels.
+        self.compiled = torch.compile(network, dynamic=False) if settings.compile else network
         precision = settings.precision
         self.bfloat16 = precision == "bfloat16" or (precision == "auto" and self.device.type == "cuda")
+        in_tf32 = self.device.type == "cuda" and torch.backends.cudnn.allow_tf32
+        self.precision = "bfloat16" if self.bfloat16 else "TF32" if in_tf32 else "float32"
 
     def run(self, stop: Callable[[int], bool]) -> bool:
         """Train to the end; False if `stop` ended it before, with the state saved."""
@@ -270,7 +273,7 @@ def train(
     logger.info(
         "training %s (seed %d) on %s: %d images of %d classes, %s, %d iterations of %d",
         job.name, job.seed, provenance.device_words(device), len(rows), len(names),
-        "bfloat16" if trainer.bfloat16 else "float32", trainer.settings.iterations, trainer.batches.batch_size,
+        trainer.precision, trainer.settings.iterations, trainer.batches.batch_size,
     )  # fmt: skip
     if trainer.bfloat16 and device.type == "cpu" and multiplies_bfloat16() is False:
         logger.warning("this CPU has no instructions for bfloat16: precision: float32 would be faster")
@@ -305,7 +308,7 @@ def write_outputs(store: Store, job: NetworkJob, trainer: Trainer, folder: Path,
             "validation": _validation_at(iteration, progress.metrics),
             "parameters": parameter_count(network.backbone) + parameter_count(network.embedding),
             "feature_shape": list(network.feature_shape),
-            "precision": "bfloat16" if trainer.bfloat16 else "float32",
+            "precision": trainer.precision,
             "device": provenance.device_words(trainer.device), "threads": torch.get_num_threads(),
             "seconds": round(progress.seconds, 1), "git_revision": provenance.git_revision(),
             "versions": provenance.versions(),

@@ -29,7 +29,7 @@ def away(tmp_path):
 
 
 def gpu_run(away, config, seconds, **more):
-    environment = os.environ | {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1", **more}
+    environment = os.environ | {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1", "CPU": "1", **more}
     command = ["bash", "scripts/gpu_run.sh", str(config), "packed", str(seconds)]
     return subprocess.run(command, cwd=away, env=environment, capture_output=True, text=True, check=False, timeout=300)
 
@@ -51,6 +51,14 @@ def test_packages_that_are_missing_are_said_in_one_line(away, tmp_path, hidden, 
     done = gpu_run(away, "config/config.yaml", 60, PYTHON=str(python), PYTHONPATH=str(there))
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(rf"error: \S+ lacks {named}; bring the wheels \(docs/gpu\.md\)\n", done.stderr)
+    assert not (away / "packed").exists(), "nothing was begun"
+
+
+@pytest.mark.slow
+def test_without_a_gpu_it_is_said_before_anything_is_begun(away):
+    done = gpu_run(away, "config/config.yaml", 60, CPU="", CUDA_VISIBLE_DEVICES="")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"error: PyTorch \S+ finds no GPU that it can use; set CPU=1 to do without\n", done.stderr)
     assert not (away / "packed").exists(), "nothing was begun"
 
 
@@ -84,8 +92,17 @@ def test_a_run_in_several_calls_is_taken_up_by_the_pipeline(away, tmp_path):
     assert "the state is saved" in first.stderr
     data["stage1"]["training"]["iterations"] = 60
     config.write_text(yaml.safe_dump(data | {"run": "short"}))
+    large = away / "packed/large/some.tar.gz"
+    large.parent.mkdir(parents=True)
+    large.write_bytes(os.urandom(1 << 20) * 16)
+    content, stale = large.read_bytes(), large.with_name("some.tar.gz.part-07")
+    stale.write_text("of an earlier call")
     done = gpu_run(away, config, 200)
     assert done.returncode == 0, done.stderr
+    parts = sorted(large.parent.iterdir())
+    assert [path.name for path in parts] == ["some.tar.gz.part-00", "some.tar.gz.part-01"]
+    assert b"".join(path.read_bytes() for path in parts) == content
+    assert not (away / "results").joinpath("short", "report.html").exists(), "made at home"
     packed = sorted((away / "packed/short").iterdir())
     assert {path.name for path in packed} == {"network-gap-seed0.tar.gz", "network-dense-seed0.tar.gz", "results.tar.gz"}
     assert max(path.stat().st_size for path in packed) < 16 << 20

@@ -56,6 +56,16 @@ def test_the_report_holds_every_part_that_was_run(options):
     assert pd.read_csv(options.out / "evaluation.rows.csv")["ratio"].tolist() == [25.0]
 
 
+def test_a_part_without_rows_leaves_the_report_readable(options):
+    """As that of kept memory on CUDA."""
+    about = machine(options.device)
+    save(options.out, "memory", [], [], about)
+    save(options.out, "stage1", [Row("stage1", "a step", 500.0, "images/s")], [], about)
+    text = report.write(options.out).read_text()
+    assert "| a step | 500 images/s |" in text
+    assert "## memory" not in text
+
+
 def test_kept_memory_stands_beside_returned_memory(options, monkeypatch):
     made = iter([("kept", 0.5), ("returned", 0.9), ("kept", 0.25), ("returned", 1.0)])
 

@@ -35,7 +35,14 @@ def test_help_names_the_arrows():
 def test_the_help_of_run_names_its_arrows_in_order():
     words = runner.invoke(app, ["run", "--help"]).output
     names = ("prepare", "episodes", "train", "extract", "adapt", "evaluate", "assemble")
-    assert re.findall(rf"\b({'|'.join(names)})\b", words) == list(names)
+    assert re.findall(rf"\b({'|'.join(names)})\b", words)[: len(names)] == list(names)
+
+
+def test_a_run_ends_where_it_is_asked_to(here, tiny_plan: Plan):
+    assert runner.invoke(app, ["run", "tiny.yaml", "--until", "evaluate"], catch_exceptions=False).exit_code == 0
+    assert all((tiny_plan.evaluation_dir(job) / "settings.json").exists() for job in tiny_plan.evaluations)
+    assert not (tiny_plan.results / "summary.csv").exists()
+    assert runner.invoke(app, ["run", "tiny.yaml", "--until", "report"]).exit_code == 2
 
 
 def test_the_whole_run_without_snakemake(here, tiny_plan: Plan):

@@ -14,8 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmarks import device as checks
 from benchmarks import evaluation as benchmarked
-from benchmarks import stage1, stage2
+from benchmarks import measure, stage1, stage2
 from benchmarks.measure import Options, machine
 from fewshot import adaptation, nearest_prototype, training
 from fewshot.checkpoint import load_network
@@ -171,7 +172,7 @@ def test_stage_1_ends_where_it_ends_on_the_cpu(both):
         inside = plans["cpu"].network_dir(job).relative_to(plans["cpu"].resources)
         on_cpu, on_cuda = folders["cpu"] / plans["cpu"].resources / inside, folders["trained"] / inside
         (network, info), (other, other_info) = load_network(on_cpu), load_network(on_cuda)
-        assert (other_info["device"], other_info["precision"]) == ("CUDA (pretended)", "float32")
+        assert (other_info["device"], other_info["precision"]) == ("CUDA (pretended)", "TF32")
         assert info["device"].startswith("CPU")
         for name, value in network.state_dict().items():
             torch.testing.assert_close(other.state_dict()[name], value, rtol=1e-3, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
@@ -290,9 +291,10 @@ def test_the_benchmark_runs(part, tmp_path, monkeypatch):
     monkeypatch.setattr(stage2, "TASKS", {"cuda": 2})
     monkeypatch.setattr(stage2, "EPOCHS", 10)
     options = Options(CUDA, 0.0, 20, 800, tmp_path)
+    monkeypatch.setattr(measure, "CALLS", {"cuda": 1})
     with PretendedCuda():
         assert machine(CUDA)["device"] == "CUDA (pretended)"
-        monkeypatch.setattr(torch, "compile", lambda network: network)
+        monkeypatch.setattr(torch, "compile", lambda network, dynamic: network)
         if part == "stage1":
             monkeypatch.setattr(stage1, "matmul_rate", lambda *_: 1e9)
             monkeypatch.setattr(stage1, "_grow", lambda *_: [])
@@ -308,6 +310,23 @@ def test_the_benchmark_runs(part, tmp_path, monkeypatch):
             ]
     assert all(row.rate > 0 for row in rows)
     assert all(row.processor_ratio is None for row in rows), "the processor's time says nothing of the device's"
+
+
+def test_the_checks_of_a_first_device_pass(tmp_path, monkeypatch):
+    """And one that fails is a row, and no end of the others."""
+    monkeypatch.setattr(checks, "TASKS", 2)
+    monkeypatch.setattr(checks, "_waiting_is_an_error", nullcontext)  # CUDA's own way; below, `waits` counts
+    monkeypatch.setattr(checks, "TRAININGS", {name: checks.TRAININGS[name] for name in ("dense", "episodic")})
+    with PretendedCuda():
+        rows, _ = checks.run(Options(CUDA, 0.0, 20, 800, tmp_path))
+        assert [row.note.split(":")[0] for row in rows[:7]] == ["as on the CPU"] * 7, rows
+        assert [row.rate > 0 for row in rows[7:]] == [True, True]
+        monkeypatch.setattr(checks, "_close", lambda *_: checks._require(False, "far"))
+        monkeypatch.setattr(checks, "TRAININGS", {})
+        said = [row.note for row in checks.run(Options(CUDA, 0.0, 20, 800, tmp_path))[0]]
+        assert said[:2] == ["FAILED: ArithmeticError: far"] * 2
+        assert said[2].startswith("as on the CPU")
+    assert checks.run(Options(torch.device("cpu"), 0.0, 20, 800, tmp_path))[0][0].setting == "left out: no CUDA device"
 
 
 # --- what waits for the device, and what is launched ---------------------------------------------------------------------

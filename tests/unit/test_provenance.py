@@ -121,6 +121,8 @@ def test_git_revision(tmp_path):
 def test_git_revision_without_git(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert provenance.git_revision() == "unknown"
+    monkeypatch.setenv("FEWSHOT_REVISION", "abc")
+    assert provenance.git_revision() == "abc", "a copy without its history"
 
 
 def test_versions_and_device():

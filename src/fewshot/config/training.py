@@ -167,7 +167,7 @@ class TrainingSettings(Settings):
     augmentation: AugmentationSettings = AugmentationSettings()
     validation: ValidationSettings = ValidationSettings()
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """`auto`: bfloat16 autocast on CUDA, float32 elsewhere."""
+    """`auto`: bfloat16 autocast on CUDA, float32 elsewhere; the backbone's convolutions of float32 are in TF32 on CUDA."""
     compile: bool = False
     """Compile the network with torch.compile."""
     log_every: Annotated[int, Field(ge=1)] = 50
