@@ -90,3 +90,14 @@ def test_no_flipped_bit_ends_the_process(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     taken, tried = map(int, done.stdout.split())
     assert 0 < taken < tried
+
+
+def test_all_or_nothing_is_a_percentage_too(tmp_path):
+    accuracies.save(tmp_path / "a.parquet", {"novel": np.array([0.0, 100.0])})
+    assert accuracies.load(tmp_path / "a.parquet", "cure")["novel"].tolist() == [0.0, 100.0]
+
+
+def test_tasks_in_another_order_are_refused(tmp_path):
+    pd.DataFrame({"task": [1, 0], "novel": [1.0, 2.0]}).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="its tasks are not numbered 0, 1, 2 and so on"):
+        accuracies.load(tmp_path / "a.parquet", "run again")

@@ -151,3 +151,27 @@ def test_all_classes_together_need_images_to_learn_from(tiny_store):
     tested[rows[tiny_store.labels[rows] == tiny_store.labels[rows[0]]]] = True
     with pytest.raises(DataError, match="has test images only; give it images to learn from"):
         episodes.require(dataclasses.replace(tiny_store, held_out=tested), job)
+
+
+def test_base_images_are_drawn_anew_for_each_task_from_all_that_are_held_out():
+    held_out = np.arange(500, 509)
+    _, _, base = episodes.draw_tasks(classes(6, 10), held_out, 3, 1, 2, 300, 0)
+    assert set(np.unique(base)) == set(held_out)
+    assert np.abs(np.unique(base, return_counts=True)[1] - 200).max() < 6 * np.sqrt(200)
+    assert len({tuple(task) for task in base.tolist()}) > 290
+
+
+def test_exemplars_follow_the_seed():
+    groups = [(np.arange(0, 9), np.arange(20, 22)), (np.arange(9, 18), np.arange(22, 24))]
+    first, again, other = (episodes.draw_exemplars(groups, np.arange(0), 3, 4, seed)[0] for seed in (0, 0, 1))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_all_remaining_images_as_queries_need_classes_of_one_size(tiny_store):
+    job = dataclasses.replace(JOB, queries="remaining")
+    assert episodes.draw(tiny_store, job).query.shape == (30, 3, 18)
+    rows, labels = tiny_store.rows("test"), tiny_store.labels.copy()
+    labels[rows[-1]] = labels[rows[0]]  # an image of the last class is said to be one of the first
+    with pytest.raises(DataError, match=r"classes of 19 to 21 images: .* remaining needs classes of one size"):
+        episodes.draw(dataclasses.replace(tiny_store, labels=labels), job)

@@ -5,11 +5,13 @@ import pytest
 import torch
 
 from benchmarks import plain
+from fewshot.config import NetworkSettings
 from fewshot.episodes import Episodes
 from fewshot.errors import ConfigError
-from fewshot.evaluation import _BLOCK_BYTES, ClassWeights, Evaluator
+from fewshot.evaluation import _BLOCK_BYTES, ClassWeights, Evaluator, class_weights
 from fewshot.features import Features
 from fewshot.models.heads import pool_locations
+from fewshot.models.network import Network
 from fewshot.votes import BaseVotes, Tasks, Vectors, _image_by_image, _task_by_task, right, task_by_task
 
 WAY, SHOT, QUERIES, TASKS, IMAGES, LOCATIONS, CHANNELS, BASE = 3, 2, 4, 7, 60, 4, 5, 6
@@ -145,3 +147,56 @@ def test_base_without_class_weights_is_refused(world):
     features, episodes, *_ = world
     with pytest.raises(ConfigError, match="class weights"):
         Evaluator(features, torch.device("cpu")).accuracies(episodes, "gap", "gap", 1.0, ("base",))
+
+
+@pytest.mark.parametrize("query_kind", ["gap", "gmp", "dense"])
+@pytest.mark.parametrize("way", [LOCATIONS - 1, LOCATIONS + 1])  # dense queries go image by image, and task by task
+def test_vectors_of_length_zero_have_no_direction_and_spoil_nothing(way, query_kind):
+    """What a ReLU leaves of a location, an image, or all exemplars of a class: its cosines are 0, as in the plain form."""
+    world = features, episodes, labels, weights = made(way)
+    features.values[:, 1] = 0
+    features.values[::7] = 0
+    features.values[features.index(episodes.support[0, 0])] = 0
+    classes = ClassWeights(torch.from_numpy(weights), torch.from_numpy(labels))
+    got = Evaluator(features, torch.device("cpu"), classes).accuracies(
+        episodes, "gap", query_kind, 4.0, ("novel", "base", "both")
+    )
+    for population, values in expected(world, "gap", query_kind, 4.0).items():
+        np.testing.assert_allclose(got[population], values, atol=1e-4, err_msg=population)
+
+
+@pytest.mark.parametrize("query_kind", ["gap", "dense"])
+def test_of_classes_that_tie_the_first_is_the_answer(world, query_kind):
+    """All vectors, prototypes and the first class weight point one way, exactly: the base classes come first."""
+    features, episodes, labels, _ = world
+    values = np.zeros_like(features.values)
+    values[..., 0] = 1
+    classes = ClassWeights(torch.eye(BASE, CHANNELS), torch.from_numpy(labels))
+    same = Features(values, features.rows, {})
+    got = Evaluator(same, torch.device("cpu"), classes).accuracies(episodes, "gap", query_kind, 10.0, ("novel", "base", "both"))
+    right = 100 * (labels[features.index(episodes.base)] == 0).mean(1)
+    np.testing.assert_allclose(got["novel"], 100 / WAY)
+    np.testing.assert_allclose(got["base"], right)
+    np.testing.assert_allclose(got["both"], right / 2)
+    assert right.any()
+
+
+def test_one_evaluator_serves_several_scales(world):
+    features, episodes, labels, weights = world
+    classes = ClassWeights(torch.from_numpy(weights), torch.from_numpy(labels))
+    evaluator = Evaluator(features, torch.device("cpu"), classes)
+    for scale in (0.1, 30.0):
+        got = evaluator.accuracies(episodes, "gap", "dense", scale, ("base", "both"))
+        wanted = expected(world, "gap", "dense", scale)
+        for population, values in got.items():
+            np.testing.assert_allclose(values, wanted[population], atol=1e-4, err_msg=population)
+    low, high = (expected(world, "gap", "dense", scale)["both"] for scale in (0.1, 30.0))
+    assert not np.allclose(low, high)
+
+
+def test_weights_on_flattened_features_do_not_serve_pooled_ones():
+    labels = np.zeros(3, dtype=np.int64)
+    for pooling, there in (("gap", True), ("flatten", False)):
+        settings = {"backbone": {"name": "conv64", "widths": [4, 4, 8, 8]}, "classifier": {"pooling": pooling}}
+        network = Network(NetworkSettings.model_validate(settings), 3, 32)
+        assert (class_weights(network, labels) is not None) == there

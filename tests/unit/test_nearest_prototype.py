@@ -69,3 +69,11 @@ def test_what_does_not_fit_is_refused(features, episodes):
     other = Features(features.values, features.rows + 1, {})
     with pytest.raises(DataError, match="no features"):
         nearest_prototype.accuracies(other, episodes, "gap", SQUARED, CPU)
+
+
+@pytest.mark.parametrize("at_once", [7, 40, 41])
+def test_the_last_chunk_may_be_smaller(features, episodes, monkeypatch, at_once):
+    whole = nearest_prototype.accuracies(features, episodes, "gap", SQUARED, CPU)["novel"]
+    monkeypatch.setattr(nearest_prototype, "CHUNK_BYTES", {"cpu": at_once * 5 * (2 + 7) * 8 * 4})
+    np.testing.assert_array_equal(nearest_prototype.accuracies(features, episodes, "gap", SQUARED, CPU)["novel"], whole)
+    assert len(whole) == 40

@@ -51,3 +51,20 @@ def test_new_layers_learn_by_their_factor():
     assert factors[id(network.classifier.weight)] == 10.0
     assert {factors[id(one)] for one in network.backbone.parameters()} == {1.0}
     assert len(factors) == len(list(network.parameters()))
+
+
+@pytest.mark.parametrize("kind", ["steps", "cosine", "exponential", "constant"])
+def test_warm_up_goes_with_every_schedule(kind):
+    plain, warm = (ScheduleSettings(kind=kind, warmup=warmup) for warmup in (0, 4))
+    ratios = [learning_rate_factor(warm, t, 100) / learning_rate_factor(plain, t, 100) for t in range(6)]
+    assert ratios == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])
+
+
+@pytest.mark.parametrize("name", ["sgd", "rmsprop"])
+def test_momentum_is_as_set(name):
+    network = Network(NetworkSettings.model_validate({"backbone": {"name": "conv64"}}), 3, 32)
+    for momentum, nesterov in ((0.5, True), (0.5, False), (0.0, True)):
+        settings = OptimizerSettings(name=name, momentum=momentum, nesterov=nesterov)
+        (group,) = build_optimizer(settings, [network], {}, fused=False).param_groups
+        assert group["momentum"] == momentum
+        assert group.get("nesterov", False) == (name == "sgd" and nesterov and momentum > 0)

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 
 from fewshot.episodes import Episodes
-from fewshot.predictions import accuracies, shares
+from fewshot.errors import DataError
+from fewshot.files import write_record
+from fewshot.predictions import FILE, accuracies, load, shares
 
 
 def test_shares_against_a_loop_over_images(rng):
@@ -35,3 +37,21 @@ def test_places_that_are_filled_up_do_not_count():
     assert found["novel"].tolist() == pytest.approx([200 / 3])
     assert found["all"].tolist() == [75.0]
     assert found["novel_class_mean"].tolist() == [75.0]
+
+
+def test_both_is_all_images_among_all_classes(rng):
+    """As networks without stage 2 have it: the same as `all`."""
+    classes, labels = rng.integers(0, 4, 30), rng.integers(0, 3, 20)
+    said = np.stack([rng.integers(0, 7, 50), np.r_[rng.integers(0, 4, 30), rng.integers(0, 3, 20)]], axis=1).astype(np.int32)
+    found = shares(said, classes, labels, 3, ("both", "all", "novel", "base"))
+    truth = np.r_[classes + 3, labels]
+    assert found["both"] == found["all"] == pytest.approx(100 * np.mean(said[:, 0] == truth))
+
+
+def test_predictions_of_another_network_are_refused(tmp_path):
+    np.save(tmp_path / FILE, np.zeros((1, 2, 2), np.int32))
+    write_record(tmp_path / "adapt.json", {"network_sha256": "a", "episodes_hash": "t"}, (FILE,))
+    tasks = Episodes(np.zeros((1, 1, 1), int), np.zeros((1, 1, 2), int), np.zeros((1, 0), int), {"hash": "t"})
+    assert load(tmp_path, "a", tasks).shape == (1, 2, 2)
+    with pytest.raises(DataError, match="another network or other tasks"):
+        load(tmp_path, "b", tasks)

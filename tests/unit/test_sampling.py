@@ -83,3 +83,8 @@ def test_an_objective_chooses_its_sampling():
     drawn = build_sampling(episodic, rows, labels, 0)
     assert isinstance(drawn, Tasks)
     assert drawn.batch_size == 8
+
+
+def test_another_seed_is_another_order():
+    first, other = (Batches(torch.arange(100), 100, seed)(0) for seed in (0, 1))
+    assert not torch.equal(first, other)

@@ -1,3 +1,4 @@
+import copy
 import json
 from dataclasses import replace
 
@@ -6,7 +7,8 @@ import pytest
 import torch
 
 from fewshot.checkpoint import load_network
-from fewshot.config import ClassificationSettings, NetworkSettings
+from fewshot.config import AugmentationSettings, ClassificationSettings, NetworkSettings, OptimizerSettings, ScheduleSettings
+from fewshot.data.augment import augment
 from fewshot.errors import DataError, FewshotError
 from fewshot.plan import NetworkJob, Plan
 from fewshot.training import Trainer, prepare, train
@@ -256,3 +258,93 @@ def test_training_on_validation_classes_too_is_an_option(tiny_store, job, tmp_pa
     parts = tiny_store.classes["part"].to_numpy()
     assert info["classes"] == list(tiny_store.classes["name"][parts != "test"])
     assert len(network.classifier.weight) == (parts != "test").sum()
+
+
+def test_a_step_is_sgd_by_hand(tiny_store, job, tmp_path):
+    """The images that the sampling names with their own labels, at the rate of this iteration, the head at its multiple."""
+    plain = OptimizerSettings(lr=0.1, momentum=0, nesterov=False, weight_decay=0, head_factor=10.0)
+    still = {
+        "augmentation": AugmentationSettings(crop_padding=0, flip=False),
+        "schedule": ScheduleSettings(kind="constant", warmup=5),
+    }
+    trainer = prepare(tiny_store, changed(job, optimizer=plain, **still), CPU, tmp_path / "s")
+    own = copy.deepcopy(trainer.network).train()
+    trainer.network.train()
+    trainer.step(2)  # of five of warm-up: three fifths of the rate
+    rows = trainer.batches(2)
+    logits = own.logits(own.normalise(torch.from_numpy(np.array(tiny_store.images[rows.numpy()]))))
+    labels = torch.from_numpy(tiny_store.labels[rows.numpy()])
+    loss = -sum(logits[i, k].log_softmax(-1)[label] for i, label in enumerate(labels) for k in range(logits.shape[1]))
+    gradients = torch.autograd.grad(loss / logits.shape[:2].numel(), list(own.parameters()))
+    after = dict(trainer.network.named_parameters())
+    for (name, before), gradient in zip(own.named_parameters(), gradients, strict=True):
+        rate = 0.06 * (10 if name.startswith("classifier") else 1)
+        torch.testing.assert_close(after[name], before - rate * gradient, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_every_seed_and_iteration_augments_in_its_own_way(tiny_store, job, tmp_path, monkeypatch):
+    seeds = []
+    monkeypatch.setattr("fewshot.training.augment", lambda *args: seeds.append(args[-1].initial_seed()) or augment(*args))
+    for seed in (0, 1):
+        trainer = prepare(tiny_store, NetworkJob(job.name, job.key, seed, job.settings), CPU, tmp_path / "s")
+        for iteration in (0, 1):
+            trainer.step(iteration)
+    assert len(set(seeds)) == 4
+
+
+def test_what_is_logged_and_when(tiny_store, job, tmp_path, monkeypatch):
+    """Every second iteration, every third a validation, and both at the last; images a second of the training alone."""
+    passed = [0.0]
+
+    def step(self, iteration):
+        passed[0] += 2
+        return torch.tensor(1.5), torch.tensor(0.25)
+
+    def validated(self, network):
+        passed[0] += 100
+        return {"accuracy": 50.0}
+
+    monkeypatch.setattr("fewshot.training.time.monotonic", lambda: passed[0])
+    monkeypatch.setattr(Trainer, "step", step)
+    monkeypatch.setattr(Validation, "__call__", validated)
+    trainer = prepare(tiny_store, changed(job, iterations=7, schedule=ScheduleSettings(kind="cosine")), CPU, tmp_path / "s")
+    assert trainer.run(lambda iteration: False)
+    lines = trainer.progress.metrics
+    logged = [line for line in lines if "loss" in line]
+    assert [line["iteration"] for line in logged] == [2, 4, 6, 7]
+    assert [line["iteration"] for line in lines if "validation_accuracy" in line] == [3, 6, 7]
+    assert [line["lr"] for line in logged] == [trainer.learning_rate(iteration) for iteration in (1, 3, 5, 6)]
+    assert {(line["accuracy"], line["images_per_second"]) for line in logged} == {(25.0, 4.0)}
+
+
+def test_a_state_is_saved_as_time_goes_by_but_none_that_is_not_finite(tiny_store, job, tmp_path):
+    optimizer = job.settings.training.optimizer.model_copy(update={"lr": 1e30})
+    job = changed(job, optimizer=optimizer, save_every=1e-9, log_every=100)  # so that only the last iteration is looked at
+    with pytest.raises(FewshotError, match="the last good state"):
+        train(tiny_store, job, tmp_path / "net", CPU)
+    left = prepare(tiny_store, job, CPU, tmp_path / "net.state")
+    assert left.progress.iteration == 1
+    assert all(parameter.isfinite().all() for parameter in left.network.parameters())
+
+
+def test_seconds_count_the_work_before_a_kill(tiny_store, job, tmp_path, monkeypatch):
+    passed, step = [0.0], Trainer.step
+
+    def slow(self, iteration):
+        passed[0] += 10
+        return step(self, iteration)
+
+    monkeypatch.setattr("fewshot.training.time.monotonic", lambda: passed[0])
+    monkeypatch.setattr(Trainer, "step", slow)
+    train(tiny_store, job, tmp_path / "net", CPU, stop=lambda t: t == 4)
+    passed[0] += 1000  # nobody at work
+    train(tiny_store, job, tmp_path / "net", CPU)
+    assert load_network(tmp_path / "net")[1]["seconds"] == 60
+
+
+def test_the_embedding_layer_counts_among_the_parameters(tiny_store, tiny_plan, tmp_path):
+    job = tiny_plan.network("c128f-gap", 0)
+    train(tiny_store, replace(job, settings=job.settings.model_copy(update={"embedding": 6})), tmp_path / "net", CPU)
+    network, info = load_network(tmp_path / "net")
+    classifier = sum(parameter.numel() for parameter in network.classifier.parameters())
+    assert info["parameters"] == sum(parameter.numel() for parameter in network.parameters()) - classifier

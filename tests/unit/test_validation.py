@@ -1,9 +1,12 @@
+import numpy as np
 import pytest
 import torch
 
+from fewshot import nearest_prototype
 from fewshot import validation as module
 from fewshot.config import NetworkSettings
 from fewshot.device import float32_convolutions
+from fewshot.features import Features, compute
 from fewshot.models.network import Network
 from fewshot.validation import Validation
 
@@ -45,3 +48,56 @@ def test_what_is_reported_while_training_has_no_rounded_convolutions(tiny_store,
     with pytest.raises(ZeroDivisionError), float32_convolutions():
         _ = 1 / 0
     assert torch.backends.cudnn.allow_tf32
+
+
+def test_validation_is_of_the_network_as_it_is_tested_and_changes_nothing_of_it(tiny_store, tiny_plan):
+    job = tiny_plan.network("resnet12-dense", 0)
+    torch.manual_seed(0)
+    network = Network(job.settings, tiny_store.num_base, tiny_store.image_size).train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    validation = Validation(tiny_store, job.settings.training.validation, 0)
+    found = validation(network)
+    assert network.training
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert found == validation(network.eval())
+    assert not network.training
+
+
+def test_dense_queries_are_validated_at_the_networks_scale(tiny_store, tiny_plan, monkeypatch):
+    scales, right = [], module.Evaluator.accuracies
+    monkeypatch.setattr(module.Evaluator, "accuracies", lambda self, *args: scales.append(args[3]) or right(self, *args))
+    job = tiny_plan.network("resnet12-dense", 0)
+    network = Network(job.settings, tiny_store.num_base, tiny_store.image_size)
+    with torch.no_grad():
+        network.classifier.scale.fill_(37.0)
+    Validation(tiny_store, job.settings.training.validation, 0)(network)
+    assert scales == [37.0]
+
+
+def test_a_network_trained_on_tasks_is_validated_by_its_distance(tiny_store, tiny_plan):
+    settings = NetworkSettings.model_validate(
+        {
+            "backbone": {"name": "conv64", "widths": [4, 4, 8, 8]},
+            "classifier": {"kind": "none", "pooling": "flatten"},
+            "training": {"objective": {"kind": "episodic"}},
+        }
+    )
+    torch.manual_seed(0)
+    network = Network(settings, tiny_store.num_base, tiny_store.image_size)
+    validation = Validation(tiny_store, tiny_plan.network("resnet12-dense", 0).settings.training.validation, 0)
+    with torch.no_grad():  # long prototypes attract by angle and repel by distance
+        network.backbone.convolutions[-1][1].bias.copy_(torch.linspace(0, 3, 8))
+    found, tasks = validation(network)["accuracy"], validation.episodes
+    features = Features(compute(network.eval(), validation.images, progress=False), validation.rows, {})
+    cpu = torch.device("cpu")
+    wanted = nearest_prototype.accuracies(features, tasks, "flatten", settings.distance, cpu)["novel"].mean()
+    by_angle = module.Evaluator(features, cpu).accuracies(tasks, "flatten", "flatten", 1.0)["novel"].mean()
+    assert found == pytest.approx(wanted)
+    assert wanted != pytest.approx(by_angle)
+
+
+def test_another_seed_validates_on_other_tasks(tiny_store, tiny_plan):
+    settings = tiny_plan.network("resnet12-dense", 0).settings.training.validation
+    first, again, other = (Validation(tiny_store, settings, seed).episodes.query for seed in (0, 0, 1))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
