@@ -228,3 +228,22 @@ def test_weights_that_are_not_there_are_refused(tmp_path):
     provenance.require_weights(None)
     with pytest.raises(DataError, match=r"nowhere\.pth: no such file of weights; bring it"):
         provenance.require_weights(tmp_path / "nowhere.pth")
+
+
+def test_a_file_of_a_folder_counts_by_its_size_too(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (folder / "0.png").write_bytes(b"0")
+    os.utime(folder / "0.png", (0, 0))
+    settings = SimpleNamespace(paths=(folder,))
+    before = provenance.raw_hash(settings, tmp_path)
+    (folder / "0.png").write_bytes(b"00")
+    os.utime(folder / "0.png", (0, 0))
+    assert provenance.raw_hash(settings, tmp_path) != before
+
+
+def test_a_module_is_not_left_out_for_the_beginning_of_its_name(package):
+    (package / "errors_in_words.py").write_text("VALUE = 1\n")
+    before = _hash("errors_in_words")
+    (package / "errors_in_words.py").write_text("VALUE = 2\n")
+    assert _hash("errors_in_words") != before

@@ -1,3 +1,5 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -96,3 +98,44 @@ def test_crops_from_larger_images_are_slices_of_them(images):
         (place,) = [key for key, one in slices.items() if np.array_equal(one, crop)]
         places.add(place)
     assert len(places) > 45
+
+
+def test_padded_crops_lie_everywhere_and_half_of_them_are_mirrored(images):
+    """With a pixel of padding at 3 x 3 places, each mirrored or not, all equally often."""
+    settings = AugmentationSettings(crop_padding=1)
+    crops = augment(images[:1], torch.zeros(3600, dtype=torch.long), settings, torch.Generator().manual_seed(0))
+    canvas = np.zeros((14, 14, 3), dtype=np.uint8)
+    canvas[1:13, 1:13] = images[0].numpy()
+    places = {
+        canvas[y : y + 12, x : x + 12][:, :: -1 if flip else 1].tobytes(): (y, x, flip)
+        for y in range(3) for x in range(3) for flip in (False, True)
+    }  # fmt: skip
+    counts = Counter(places[crop.tobytes()] for crop in crops.numpy())
+    assert len(counts) == 18
+    assert max(abs(count - 200) for count in counts.values()) < 6 * 200**0.5
+
+
+def test_half_of_the_resized_crops_are_mirrored(images):
+    settings = AugmentationSettings(resized_crop=(1.0, 1.0))
+    crops = augment(images[:1], torch.zeros(400, dtype=torch.long), settings, torch.Generator().manual_seed(0))
+    mirrored = ((crops - images[0].flip(1)).abs() < 0.5).all((1, 2, 3))
+    assert (mirrored | ((crops - images[0]).abs() < 0.5).all((1, 2, 3))).all()
+    assert 140 < mirrored.sum() < 260
+
+
+def test_resized_crops_reach_every_side():
+    rise = torch.arange(100, dtype=torch.uint8)
+    image = torch.stack([rise.expand(100, 100), rise[:, None].expand(100, 100), rise.expand(100, 100)], -1)
+    many = image.expand(500, -1, -1, -1)
+    crops = resized_crop(many, torch.zeros(500, dtype=torch.bool), (0.25, 0.25), torch.Generator().manual_seed(0))
+    for low, high in ((crops[:, 50, 0, 0], crops[:, 50, -1, 0]), (crops[:, 0, 50, 1], crops[:, -1, 50, 1])):
+        assert low.min() < 3
+        assert high.max() > 96
+        assert float(low.mean() + high.mean()) == pytest.approx(99, abs=6)
+
+
+def test_colour_jitter_goes_with_the_crops(images):
+    settings = AugmentationSettings(crop_padding=0, flip=False, color_jitter=0.4)
+    jittered = augment(images, torch.arange(6), settings, torch.Generator().manual_seed(0))
+    assert jittered.dtype == torch.float32
+    assert all((one - image).abs().mean() > 1 for one, image in zip(jittered, images.float(), strict=True))

@@ -234,3 +234,10 @@ def test_require_images_of_a_part_without_classes(tmp_path):
     write(tmp_path / "store", classes=[("a", "base"), ("b", "base"), ("c", "test"), ("d", "test")])
     with pytest.raises(DataError, match="0 classes in part val"):
         require_images(open_store(tmp_path / "store"), "val", 1)
+
+
+def test_mean_and_std_do_not_depend_on_how_many_images_are_counted_at_once(tmp_path, monkeypatch):
+    write(tmp_path / "whole")
+    monkeypatch.setattr("fewshot.data.store.MEBIBYTE", 3 * 6 * 6 * 3)  # seven images count: three, three and one
+    write(tmp_path / "blocks")
+    assert (tmp_path / "whole/meta.json").read_bytes() == (tmp_path / "blocks/meta.json").read_bytes()

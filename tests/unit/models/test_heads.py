@@ -6,6 +6,7 @@ import torch
 from fewshot.config import ClassifierSettings
 from fewshot.models.heads import (
     CosineClassifier,
+    LinearClassifier,
     build_classifier,
     classification_loss,
     pool,
@@ -76,3 +77,22 @@ def test_flattened_weights_have_the_shape_of_the_map():
     linear = build_classifier(ClassifierSettings(kind="linear"), (4, 2, 5), 6)
     assert linear.weight.shape == (6, 4)
     assert float(linear.scale) == 1.0
+
+
+@pytest.mark.parametrize("kind", ["cosine", "linear"])
+def test_class_weights_start_with_the_deviation_that_is_stated(kind):
+    torch.manual_seed(0)
+    weight = build_classifier(ClassifierSettings(kind=kind), (512, 5, 5), 400).weight
+    assert weight.std().item() == pytest.approx((2 / 512) ** 0.5, rel=0.02)
+
+
+def test_a_classifier_has_the_scale_of_its_settings():
+    held = build_classifier(ClassifierSettings(scale=25.0, learn_scale=False), (4, 2, 5), 6)
+    assert (float(held.scale), held.scale.requires_grad) == (25.0, False)
+    assert build_classifier(ClassifierSettings(), (4, 2, 5), 6).scale.requires_grad
+
+
+def test_a_linear_classifier_is_affine(feature_map):
+    linear, features = LinearClassifier(4, 6), pool(feature_map, "dense")
+    torch.nn.init.normal_(linear.bias)
+    torch.testing.assert_close(linear(features), features @ linear.weight.T + linear.bias)

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from fewshot.config import ClassificationSettings, NetworkSettings
 from fewshot.models.network import Network
+from fewshot.objectives import build_objective
 from fewshot.objectives.classification import Classification, distillation_loss
 
 SETTINGS = NetworkSettings.model_validate(
@@ -150,3 +151,12 @@ def test_a_teacher_computes_in_its_students_precision(batch, precision):
 def test_a_teacher_and_its_settings_go_together():
     with pytest.raises(ValueError, match="a teacher goes with"):
         Classification(settings(distillation={"teacher": "t"}), 8)
+
+
+def test_what_is_built_draws_from_its_seed(batch):
+    drawn = [
+        build_objective(settings(rotation={"views": "one"}), network(), seed).turned(batch[0], False, 0)[1].tolist()
+        for seed in (0, 0, 1)
+    ]
+    assert drawn[0] == drawn[1]
+    assert drawn[0] != drawn[2]

@@ -74,3 +74,36 @@ def test_batches_hold_several_images_of_each_class():
     with pytest.raises(DataError, match="asks for 5 images a class, but a training class has only 4"):
         build_sampling(settings, torch.arange(20), labels, 0)
     assert LiftedStructuredSettings(kind="lifted_structured").normalise
+
+
+def of_embeddings(embeddings, labels, **changes):
+    """Loss and share of images right of a network that gives these embeddings."""
+    settings = NetworkSettings(
+        backbone={"name": "c128f", "widths": (4, 4, 8, 8)},
+        classifier={"kind": "none"},
+        training={"objective": SETTINGS | changes},
+    )
+    network = Network(settings, 3, 16)
+    objective = build_objective(settings.training.objective, network, 0)
+    images = torch.zeros(len(labels), 16, 16, 3)
+    return objective(network, lambda _: embeddings[:, :, None, None], images, torch.tensor(labels), 0)
+
+
+def test_embeddings_have_unit_length_where_the_settings_say_so():
+    torch.manual_seed(0)
+    embeddings, labels = 3 * torch.randn(6, 4), [0, 0, 1, 1, 2, 2]
+    for normalise in (True, False):
+        loss, _ = of_embeddings(embeddings, labels, normalise=normalise)
+        seen = embeddings / embeddings.norm(dim=1, keepdim=True) if normalise else embeddings
+        assert loss.item() == pytest.approx(lifted_structured_loss(seen, torch.tensor(labels), 1.0).item())
+
+
+def test_an_image_is_right_by_its_nearest_neighbour_and_not_by_itself():
+    embeddings = torch.tensor([[0.0, 0.0], [0.1, 0.0], [5.0, 0.0], [5.1, 0.0], [9.0, 0.0], [9.1, 0.0]])
+    for labels, right in (([0, 0, 1, 1, 2, 2], 1.0), ([0, 1, 0, 1, 2, 2], 1 / 3)):
+        assert of_embeddings(embeddings, labels, normalise=False)[1].item() == pytest.approx(right)
+
+
+def test_pairs_that_stand_apart_by_more_than_the_margin_cost_nothing():
+    embeddings = torch.tensor([[0.0, 0.0], [0.1, 0.0], [9.0, 0.0], [9.1, 0.0]])
+    assert lifted_structured_loss(embeddings, torch.tensor([0, 0, 1, 1]), 1.0) == 0

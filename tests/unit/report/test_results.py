@@ -4,10 +4,12 @@ import json
 import re
 from collections.abc import Callable
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from fewshot.config import parse
+from fewshot.data.store import write_store
 from fewshot.errors import DataError
 from fewshot.plan import Plan
 from fewshot.report.published import Published, load_published
@@ -249,3 +251,27 @@ def test_metrics_lines(made_run: Make) -> None:
     path.unlink()
     with pytest.raises(DataError, match="missing"):
         read_lines(path)
+
+
+def test_store_counts_are_of_the_smallest_and_the_largest_base_class(made_run: Make) -> None:
+    plan = made_run()
+    size, held_out = plan.config.dataset.image_size, np.zeros(19, dtype=bool)
+    held_out[[0, 1, 5]] = True
+    write_store(
+        plan.store_dir, dataset="fc100", settings={}, labels=np.repeat(np.arange(4), [5, 3, 2, 9]), held_out=held_out,
+        classes=[("a", "base"), ("b", "base"), ("c", "val"), ("d", "test")], files=[f"{i}.png" for i in range(19)],
+        images=np.zeros((19, size, size, 3), dtype=np.uint8), image_size=size,
+    )  # fmt: skip
+    record = read_store(plan)
+    assert (record.trained_images, record.held_out_images, record.classes) == ((2, 3), (1, 2), (2, 1))
+
+
+def test_more_tasks_than_were_asked_for_are_refused(made_run: Make, edit_record: Edit) -> None:
+    plan = made_run()
+    folder = plan.evaluation_dir(plan.evaluations[0])
+    parquet = folder / f"{plan.evaluations[0].settings[0].key}.parquet"
+    table = pd.read_parquet(parquet)
+    pd.concat([table, table.assign(task=table["task"] + len(table))]).to_parquet(parquet)
+    edit_record(folder / "settings.json")
+    with pytest.raises(DataError, match="holds 80 tasks, not 40"):
+        read_settings(plan, read_store(plan))

@@ -361,3 +361,23 @@ def test_csv_has_numbers(made_run: Make) -> None:
     lines = as_csv(found["methods"]).splitlines()
     assert lines[0].startswith("method,backbone,testing,1-shot measured,1-shot measured ci95,1-shot published,")
     assert lines[-1] == "TADAM †,ResNet-12,,,,40.10,0.40,,,,,56.10,0.40,,"
+
+
+def test_over_several_seeds_a_cell_is_their_mean_with_the_interval_over_them(made_run: Make) -> None:
+    found, rows = tables(made_run(seeds=[0, 1, 2]))
+    place = ("r12-dense", "as-trained", "5shot-gap-dense", "novel")
+    means = np.array([row.accuracy for row in rows if row.place == place])
+    assert len(means) == 3
+    cell = found["methods"].rows[2][6]
+    assert isinstance(cell, Accuracy)
+    assert cell.value == pytest.approx(means.mean())
+    assert cell.ci95 == pytest.approx(4.30265273 * means.std(ddof=1) / np.sqrt(3))
+
+
+def test_literature_of_which_it_is_unknown_is_not_said_to_be_like_for_like(made_run: Make) -> None:
+    plan, published = made_run(), load_published()
+    published.loc[published["row"] == "TADAM [31]", "like_for_like"] = "unknown"
+    store = read_store(plan)
+    rows = make_rows(plan, read_settings(plan, store), store, Published(published))
+    table = accuracy_tables(plan, rows, published)[0]
+    assert table.rows[-1][0] == "TADAM † ‡"
