@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -161,3 +162,87 @@ def test_foreign_and_damaged_folders_are_refused(world, tmp_path):
     (tmp_path / "out/features.npy").write_bytes(b"short")
     with pytest.raises(DataError, match="damaged"):
         adaptation.load_adapted(tmp_path / "out", sha256, tasks)
+
+
+@pytest.mark.parametrize("at_once", [4, 256])
+def test_the_curve_is_the_mean_over_tasks_however_many_train_at_once(world, tmp_path, monkeypatch, at_once):
+    network, _, store, tasks, job = world
+    wanted = torch.zeros(job.settings.epochs, 2)
+    for t in range(job.tasks):
+        stream = implanting.frozen_stream(network, store.images[tasks.support[t].ravel()])
+        implanting.train_implants(
+            stream, torch.arange(6).view(1, 3, 2), [t], job.settings, job.network.seed,
+            lambda epoch, losses, right: wanted[epoch].add_(torch.stack([losses[0], 100 * right[0]]) / job.tasks),
+        )  # fmt: skip
+    monkeypatch.setattr(adaptation, "CHUNK", {"cpu": at_once})
+    adaptation.adapt(*world, tmp_path / "out")
+    lines = [json.loads(line) for line in (tmp_path / "out/metrics.jsonl").read_text().splitlines()]
+    found = torch.tensor([[line["loss"], line["support_accuracy"]] for line in lines])
+    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3)
+    record = json.loads((tmp_path / "out/adapt.json").read_text())
+    assert [record["loss_first"], record["loss_last"]] == [lines[0]["loss"], lines[-1]["loss"]]
+
+
+def test_implants_start_from_the_networks_seed(world, tmp_path):
+    *rest, job = world
+    features = []
+    for seed in (0, 0, 3):
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        adaptation.adapt(*rest, replace(job, network=replace(job.network, seed=seed)), tmp_path / "out")
+        features.append(np.load(tmp_path / "out/features.npy"))
+    np.testing.assert_array_equal(features[0], features[1])
+    assert not np.array_equal(features[0], features[2])
+
+
+def test_other_tasks_have_a_frozen_stream_of_their_own_and_are_not_taken_for_these(world, tmp_path):
+    network, sha256, store, _, job = world
+    other = episodes.draw(store, replace(job.episodes, seed=job.episodes.seed + 1))
+    adaptation.adapt(*world, tmp_path / "first")
+    adaptation.adapt(network, sha256, store, other, job, tmp_path / "second")
+    adaptation._last.clear()
+    adaptation.adapt(network, sha256, store, other, job, tmp_path / "alone")
+    alone, second = (np.load(tmp_path / name / "features.npy") for name in ("alone", "second"))
+    np.testing.assert_array_equal(second, alone)
+    with pytest.raises(DataError, match="another network or other tasks"):
+        adaptation.load_adapted(tmp_path / "first", sha256, other)
+
+
+def cut_off_after_a_chunk(world, folder, monkeypatch):
+    monkeypatch.setattr(adaptation, "CHUNK", {"cpu": 4})
+    train_implants = implanting.train_implants
+
+    def killed(*args):
+        if args[2] != [0, 1, 2, 3]:
+            raise KeyboardInterrupt
+        return train_implants(*args)
+
+    monkeypatch.setattr(implanting, "train_implants", killed)
+    with pytest.raises(KeyboardInterrupt):
+        adaptation.adapt(*world, folder)
+    monkeypatch.setattr(implanting, "train_implants", train_implants)
+
+
+def test_finished_tasks_that_are_damaged_are_refused(world, tmp_path, monkeypatch):
+    cut_off_after_a_chunk(world, tmp_path / "out", monkeypatch)
+    file = tmp_path / "out.state/features.npy"
+    features = np.load(file)
+    features[3, -1] += 1
+    np.save(file, features)
+    with pytest.raises(DataError, match=r"damaged \(its hash is not the one in progress\.json\)"):
+        adaptation.adapt(*world, tmp_path / "out")
+
+
+def test_seconds_count_the_work_before_a_kill(world, tmp_path, monkeypatch):
+    adapt_tasks, passed = implanting.adapt_tasks, [0.0]
+    monkeypatch.setattr(adaptation.time, "monotonic", lambda: passed[0])
+
+    def slow(*args):
+        added = adapt_tasks(*args)
+        passed[0] += 100
+        return added
+
+    monkeypatch.setattr(implanting, "adapt_tasks", slow)
+    cut_off_after_a_chunk(world, tmp_path / "out", monkeypatch)
+    passed[0] += 1000  # nobody at work
+    adaptation.adapt(*world, tmp_path / "out")
+    assert json.loads((tmp_path / "out/adapt.json").read_text())["seconds"] == 300

@@ -216,3 +216,13 @@ def test_parameter_count_is_the_papers():
     settings_ = ImplantingSettings(method="implanting", batch_norm=False, shortcut=False)
     implants = Implants([0], (256, 512), settings_, 0, torch.device("cpu"))
     assert sum(value.numel() for value in implants.parameters.values()) == 188_928
+
+
+def test_every_seed_and_task_has_initial_weights_of_its_own():
+    drawn = [
+        Implants([task], (8, 10), chosen(), seed, torch.device("cpu")).parameters["w1"]
+        for seed, task in ((0, 0), (0, 0), (0, 1), (1, 0))
+    ]
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+    assert not torch.equal(drawn[0], drawn[3])
