@@ -26,7 +26,7 @@ from fewshot.checkpoint import FORMAT
 from fewshot.config import ImplantingSettings
 from fewshot.data.store import Store
 from fewshot.episodes import Episodes
-from fewshot.errors import DataError
+from fewshot.errors import DataError, of_the_machine
 from fewshot.files import atomic, load_array, read_record, write_record
 from fewshot.locks import state_path
 from fewshot.methods import implanting
@@ -182,7 +182,9 @@ class _State:
         digest = hashlib.sha256()
         try:
             features = load_array(self._array, mapped=True)
-        except (OSError, ValueError, EOFError):
+        except (OSError, ValueError, EOFError) as error:
+            if of_the_machine(error):
+                raise
             return digest
         if features.shape == shape and features.dtype == np.float16:
             for task in features[: self.done]:

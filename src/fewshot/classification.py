@@ -5,6 +5,7 @@ The same prototypes, poolings and implants as in the evaluation (paper 000, eq. 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -111,14 +112,14 @@ def classify(
     for one in classes:
         good, images, others = decoded(listed(one), (size, SHOWN), strict)
         if not good:
-            raise DataError(f"{one}: no image in this class folder; add one or remove the folder")
+            raise DataError(f"{one}: no image in this class folder{_first(others)}; add one or remove the folder")
         files += good
         pictures.append(images)
         counts.append(len(good))
         skipped += others
     queries, images, others = decoded(listed(Path(query)), (size, SHOWN), strict)
     if not queries:
-        raise DataError(f"{query}: no image among its files; name a folder of images to classify")
+        raise DataError(f"{query}: no image among its files{_first(others)}; name a folder of images to classify")
     skipped += others
     everything, shown = (np.concatenate(parts) for parts in zip(*pictures, images, strict=True))
     labels = np.repeat(np.arange(len(classes)), counts)
@@ -145,6 +146,11 @@ def classify(
         names, files, queries, shown, labels, found.probabilities, found.maps, found.nearest, said, table, how,
         _words(info), tau if network.settings.distance is None else None,
     )  # fmt: skip
+
+
+def _first(others: Sequence[tuple[Path, str]]) -> str:
+    """Why the first of some files is no image, in brackets; nothing where there is none."""
+    return f" ({others[0][0].name}: {others[0][1]})" if others else ""
 
 
 def _words(info: dict[str, Any]) -> str:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from fewshot import job_code
 from fewshot.data.held_out import divided
 from fewshot.data.store import Store, require_images
-from fewshot.errors import DataError
+from fewshot.errors import DataError, of_the_machine
 from fewshot.files import atomic
 from fewshot.plan import EpisodeJob
 
@@ -207,6 +207,8 @@ def load(path: Path, store: Store | None = None) -> Episodes:
     except FileNotFoundError:
         raise DataError(f"{path}: no such episode file; draw it first") from None
     except Exception as error:  # the heads of arrays go through Python's own parser, which can raise nearly anything
+        if of_the_machine(error):
+            raise
         raise DataError(f"{path}: not a readable episode file ({type(error).__name__}); delete it and draw it again") from None
     digest = hashlib.sha256()
     for array in (support, query, base):

@@ -1,6 +1,29 @@
 """The one error type a user is meant to read: a single line that names the thing and the cure."""
 
+import errno
+
 LONGEST = 1500
+
+_ROOM = "free some space on its disk, or raise the quota, and run again"
+_WRITABLE = "make the place writable for this user and run again"
+_RIGHTS = "give this user the right to read and write it, and run again"
+_IN_THE_WAY = "something else stands in its place, such as a file for a folder or a broken link: remove it, or name another"
+SURROUNDINGS = {
+    errno.ENOSPC: _ROOM, errno.EDQUOT: _ROOM, errno.EROFS: _WRITABLE, errno.EACCES: _RIGHTS, errno.EPERM: _RIGHTS,
+    errno.EIO: "look after the disk and run again",
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP), _IN_THE_WAY),
+}  # fmt: skip
+"""Errors of the machine that a user can mend, and the cure."""
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Python's, numpy's and CUDA's own errors, and what torch says of the CPU's memory."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error)
+
+
+def of_the_machine(error: Exception) -> bool:
+    """Whether an error that came up while a file was read tells of rights, disk or memory, and nothing of the file."""
+    return out_of_memory(error) or (isinstance(error, OSError) and error.errno in SURROUNDINGS)
 
 
 def printable(text: str) -> str:

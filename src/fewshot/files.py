@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fewshot.errors import DataError
+from fewshot.errors import DataError, of_the_machine
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -109,6 +109,8 @@ def load_array(path: Path, *, mapped: bool = False) -> npt.NDArray[Any]:
     except FileNotFoundError:
         raise
     except Exception as error:
+        if of_the_machine(error):
+            raise
         raise ValueError(f"not an array ({type(error).__name__})") from None
     return array
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import signal
 import sys
@@ -12,28 +11,14 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from fewshot.config import parse
-from fewshot.errors import ConfigError, FewshotError
+from fewshot.errors import SURROUNDINGS, ConfigError, FewshotError, out_of_memory
 from fewshot.plan import Plan
 from fewshot.provenance import PACKAGE, ROOT
 
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
-_ROOM = "free some space on its disk, or raise the quota, and run again"
-_RIGHTS = "make the place writable for this user and run again"
-_SURROUNDINGS = {
-    errno.ENOSPC: _ROOM, errno.EDQUOT: _ROOM, errno.EROFS: _RIGHTS, errno.EACCES: _RIGHTS, errno.EPERM: _RIGHTS,
-    errno.EIO: "look after the disk and run again",
-}  # fmt: skip
-"""Errors of the machine that a user can mend, and the cure."""
-
-
 _MEMORY = "run fewer jobs at a time, give this one more memory (mem_mb in profiles/), or lower the batch size"
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Python's, numpy's and CUDA's own errors, and what torch says of the CPU's memory."""
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error)
 
 
 class _Tee:
@@ -69,13 +54,13 @@ def user_errors() -> Iterator[None]:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         raise SystemExit(1) from None
     except OSError as error:
-        if error.errno not in _SURROUNDINGS:
+        if error.errno not in SURROUNDINGS:
             raise
         where = error.filename or f"a file under {Path.cwd()}"
-        print(f"error: {where}: {error.strerror}; {_SURROUNDINGS[error.errno]}", file=sys.stderr)  # noqa: T201
+        print(f"error: {where}: {error.strerror}; {SURROUNDINGS[error.errno]}", file=sys.stderr)  # noqa: T201
         raise SystemExit(1) from None
     except (MemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
+        if not out_of_memory(error):
             raise
         what = " ".join(str(error).split()) or "an allocation failed"
         print(f"error: out of memory ({what[:200]}); {_MEMORY}", file=sys.stderr)  # noqa: T201

@@ -34,7 +34,10 @@ def _made_meanwhile(last: Path, waited: float | None) -> bool:
 
 
 def require(plan: Plan) -> None:
-    """Refuse a run that lacks what no arrow makes: files of weights, the published numbers. Said before the first arrow."""
+    """Refuse a run that lacks what no arrow makes: files of weights, the published numbers, a GPU that it asks for.
+
+    Said before the first arrow.
+    """
     from fewshot.provenance import require_weights
     from fewshot.report.published import load_published
 
@@ -42,6 +45,10 @@ def require(plan: Plan) -> None:
         if not (plan.network_dir(job) / "model.json").exists():
             require_weights(job.settings.backbone.weights_file)
     load_published()
+    if plan.config.device == "cuda":
+        from fewshot.device import select_device
+
+        select_device("cuda")
 
 
 def prepare(plan: Plan, *, workers: int | None = None) -> None:

@@ -240,11 +240,11 @@ def _one_level_down(root):
         ),
         (
             lambda root: [p.write_text("no image") for p in (root / "support/class1").iterdir()],
-            r"class1: no image in this class folder; add one or remove the folder",
+            r"class1: no image in this class folder \(\S+: [^)]+\); add one or remove the folder",
         ),
         (
             lambda root: [p.write_text("no image") for p in (root / "query").rglob("*.png")],
-            r"query: no image among its files; name a folder of images to classify",
+            r"query: no image among its files \(\S+: [^)]+\); name a folder of images to classify",
         ),
         (lambda root: (root / "query").rename(root / "moved"), r"query: no such folder of images"),
         (lambda root: (root / "model/model.safetensors").write_bytes(b"0"), r"model\.safetensors: damaged"),

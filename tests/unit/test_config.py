@@ -60,6 +60,13 @@ def test_a_networks_training_is_laid_over_the_shared_one_at_every_depth():
 BAD = [
     ("datset", 1, r"^config: datset: unknown key; dataset is meant\? config/README\.md lists the known ones$"),
     ("seed", [0], r"^config: seed: does not belong here; seeds is meant\? config/README\.md says where it does$"),
+    ("evaluation.queries", True, r"^config: evaluation: queries is true or false \(YAML reads yes, no, on and off as these\)"),
+    ("seeds", [True], r"^config: seeds is true or false"),
+    (
+        "stage1.networks.gap.backbone",
+        {"widths": [4]},
+        r"backbone: its 'name' is missing; config/README\.md lists what there is$",
+    ),
     ("evaluation.shot", [1], r"^config: evaluation\.shot: does not belong here; shots is meant\? "),
     ("evaluation.tests.0.populatons", ["novel"], r"tests\.0\.populatons: unknown key; populations is meant\? "),
     ("stage1.networks.dense.backbone.width", [4], r"backbone\.width: does not belong here; widths is meant\? "),

@@ -59,8 +59,12 @@ def test_a_fault_of_ours_keeps_its_traceback(tmp_path, tiny_config):
 
 
 @pytest.mark.parametrize(
-    ("number", "cure"), [(errno.ENOSPC, "free some space"), (errno.EROFS, "make the place writable"), (errno.EIO, "disk")]
-)
+    ("number", "cure"),
+    [
+        (errno.ENOSPC, "free some space"), (errno.EROFS, "make the place writable"), (errno.EIO, "disk"),
+        (errno.EACCES, "the right to read and write"), (errno.EEXIST, "stands in its place"), (errno.ENOTDIR, "remove it"),
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("name", ["results/x.npy", None])
 def test_what_is_wrong_with_the_machine_is_one_line(tmp_path, tiny_config, number, cure, name):
     with pytest.raises(SystemExit) as caught, job(tiny_config.as_dict(), str(tmp_path / "a.log")):

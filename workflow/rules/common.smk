@@ -10,6 +10,7 @@ from fewshot.data import sources
 from fewshot.errors import ConfigError, FewshotError
 from fewshot.plan import Plan
 from fewshot.provenance import gpus_in_sight, require_weights
+from fewshot.report.published import load_published
 from fewshot.taken import require_kept
 
 
@@ -103,8 +104,8 @@ def this_run(wildcards):
 def require_before_start():
     """Refuse to start where a job would find, perhaps after hours, that something is missing. A plan alone (`--dry-run`) wants none.
 
-    Archives of which the store is to be made; files of weights to start a training from; and the networks of which results
-    were carried here (`fewshot take`): where these are trained again, the results are of others than the run then has.
+    Archives of which the store is to be made; files of weights to start a training from; published numbers that can be read;
+    and the networks of which results were carried here (`fewshot take`): where these are trained again, the results are of others than the run then has.
     """
     planned = list(workflow.dag.needrun_jobs())
     if any(job.rule.name == "prepare" for job in planned):
@@ -113,6 +114,8 @@ def require_before_start():
     for job in trained:
         require_weights(job.settings.backbone.weights_file)
     require_kept(PLAN, trained)
+    if any(job.rule.name == "assemble" for job in planned):
+        load_published()
 
 
 # --- resources ---------------------------------------------------------------------------------------------------------

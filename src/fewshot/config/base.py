@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Pooling = Literal["gap", "gmp", "dense"]
 GlobalPooling = Literal["gap", "gmp"]
@@ -31,6 +31,17 @@ class Settings(BaseModel):
     added: ClassVar[frozenset[str]] = frozenset()
     """Fields that came after results were kept under the hash of these settings: left out of it while at their default."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, data: Any) -> Any:
+        """Where a number is asked for, pydantic takes true as 1; YAML reads `yes` and `on` as true."""
+        for name, field in cls.model_fields.items():
+            value = data.get(name) if isinstance(data, Mapping) else None
+            several = value if isinstance(value, list | tuple) else [value]
+            if any(isinstance(one, bool) for one in several) and not _names(field.annotation, bool):
+                raise ValueError(f"{name} is true or false (YAML reads yes, no, on and off as these), which is no value for it")
+        return data
+
     def as_dict(self) -> dict[str, Any]:
         """The settings as JSON-able values, every default spelled out."""
         return self.model_dump(mode="json")
@@ -47,6 +58,11 @@ class Settings(BaseModel):
     def key(self) -> str:
         """Ten hexadecimal digits of the hash of the settings' identity."""
         return content_hash(self.identity())[:10]
+
+
+def _names(annotation: Any, wanted: type) -> bool:
+    """Whether a type names another one, however deep."""
+    return annotation is wanted or any(_names(one, wanted) or type(one) is wanted for one in get_args(annotation))
 
 
 def _identity(value: Any) -> Any:

@@ -75,6 +75,14 @@ def _at(value: Any, place: Location) -> Any:
     return value
 
 
+_SAID = {
+    "missing": "is missing; config/README.md says what it is",
+    "union_tag_not_found": "its {discriminator} is missing; config/README.md lists what there is",
+    "union_tag_invalid": "there is no {tag!r}; known are {expected_tags}",
+}
+"""Kind of a problem -> its words, where these follow from pydantic's context alone."""
+
+
 def _words(problem: Mapping[str, Any], whole: type[Settings]) -> str:
     kind, value, context = problem["type"], problem["input"], problem.get("ctx", {})
     if kind == "extra_forbidden":
@@ -83,10 +91,8 @@ def _words(problem: Mapping[str, Any], whole: type[Settings]) -> str:
         if key in _keys(Settings):
             return f"does not belong here;{_meant(key, here)} config/README.md says where it does"
         return f"unknown key;{_meant(key, here) or _meant(key, _keys(Settings))} config/README.md lists the known ones"
-    if kind == "missing":
-        return "is missing; config/README.md says what it is"
-    if kind == "union_tag_invalid":
-        return f"there is no {context['tag']!r}; known are {context['expected_tags']}"
+    if kind in _SAID:
+        return _SAID[kind].format(**context)
     if kind == "string_pattern_mismatch" and context["pattern"] in PATTERNS:
         return f"{_short(value)} {PATTERNS[context['pattern']]}"
     words = str(problem["msg"]).removeprefix("Value error, ").split(", unable to parse")[0].replace("a valid tuple", "a list")

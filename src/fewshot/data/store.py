@@ -26,7 +26,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from fewshot import __version__
-from fewshot.errors import DataError
+from fewshot.errors import DataError, of_the_machine
 from fewshot.files import load_array, read_record, write_record
 from fewshot.locks import replacing_folder
 
@@ -113,7 +113,7 @@ def open_store(path: Path, *, images: bool = True) -> Store:
     path = Path(path)
     cure = "delete the folder and prepare the data set again (fewshot prepare)"
     if not path.is_dir():
-        raise DataError(f"{path}: no image store here; {cure}")
+        raise DataError(f"{path}: no image store here; prepare the data set first (fewshot prepare)")
     file = path
     try:
         file = path / "meta.json"
@@ -134,6 +134,8 @@ def open_store(path: Path, *, images: bool = True) -> Store:
     except FileNotFoundError:
         raise DataError(f"{file}: missing from the image store; {cure}") from None
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        if of_the_machine(error):
+            raise
         raise DataError(f"{file}: damaged ({' '.join(str(error).split())}); {cure}") from None
     places = [PARTS.index(part) if part in PARTS else -1 for part in parts]
     problems = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,17 @@ COLUMNS = (
 TABLES = ("4", "5", "2", "3", "1", "readme")
 """Tables of a paper in the order in which they are asked for a number; where two print the same cell they agree."""
 
+_CELLS: Mapping[str, tuple[Callable[[str], float], Callable[[float], bool], str]] = {
+    "way": (int, lambda value: value > 0, "a whole number above 0"),
+    "shot": (int, lambda value: value > 0, "a whole number above 0"),
+    "value": (float, lambda value: 0 <= value <= 100, "a number of percent, 0 to 100"),
+    "ci95": (
+        lambda cell: float(cell or "nan"), lambda value: math.isnan(value) or 0 <= value <= 100,
+        "a number of percent, or empty where none was printed",
+    ),
+}  # fmt: skip
+"""Column -> its value of a cell, whether that may be, and what it is to be."""
+
 _KEY = (
     "dataset", "backbone", "stage1", "stage2", "stage2_support_pooling", "stage2_query_pooling", "way", "shot",
     "population", "support_pooling", "query_pooling",
@@ -47,17 +58,30 @@ def load_published(path: Path = PUBLISHED) -> pd.DataFrame:
     """The published numbers: one row a cell, text columns empty where there is nothing, `value` and `ci95` as floats.
 
     Raises:
-        DataError: the file is missing or its columns are not those of `COLUMNS`.
+        DataError: the file is missing, its columns are not those of `COLUMNS`, or a cell is not what its column has.
     """
     try:
-        text = dict.fromkeys(set(COLUMNS) - {"way", "shot", "value", "ci95"}, str)
-        table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values={"ci95": [""]})
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except FileNotFoundError:
         raise DataError(f"{path}: missing; run from the project's root, or restore the file from the repository") from None
     except (ValueError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not a readable csv file ({type(error).__name__}); restore it from the repository") from None
     if tuple(table.columns) != COLUMNS:
         raise DataError(f"{path}: its columns must be {','.join(COLUMNS)}; restore it from the repository")
+    for column, (convert, fits, words) in _CELLS.items():
+        found = []
+        for line, cell in enumerate(table[column], start=2):
+            try:
+                found.append(convert(cell))
+                right = fits(found[-1])
+            except ValueError:
+                right = False
+            if not right:
+                raise DataError(f"{path}, line {line}: {column} {cell!r} is not {words}; mend the cell")
+        table[column] = found
+    for line, (paper, name) in enumerate(zip(table["paper"], table["table"], strict=True), start=2):
+        if paper in MAIN_TABLES and name not in (*TABLES, "text"):
+            raise DataError(f"{path}, line {line}: paper {paper} has no table {name!r}; known are {', '.join(TABLES)}, text")
     return table
 
 

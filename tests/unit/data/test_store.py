@@ -150,7 +150,7 @@ def test_left_overs_of_a_killed_process_are_swept_and_those_in_use_are_not(tmp_p
 
 
 def test_open_store_missing(tmp_path):
-    with pytest.raises(DataError, match=r"no image store here; delete the folder and prepare"):
+    with pytest.raises(DataError, match=r"no image store here; prepare the data set first"):
         open_store(tmp_path / "nothing")
 
 

@@ -447,3 +447,28 @@ def test_no_cell_of_papers_002_and_004_is_lost(table: pd.DataFrame) -> None:
     assert sums["sum"].to_dict() == pytest.approx(
         {("002", "miniimagenet"): 447.05, ("002", "omniglot"): 580.23, ("004", "miniimagenet"): 524.90}
     )
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "words"),
+    [
+        ("way", "five", "a whole number above 0"), ("shot", "", "a whole number above 0"),
+        ("value", "n/a", "percent, 0 to 100"),
+        ("value", "5763", "percent, 0 to 100"), ("value", "", "percent, 0 to 100"), ("ci95", "±0.2", "empty where none"),
+    ],
+)  # fmt: skip
+def test_a_cell_that_is_no_number_is_named(tmp_path: Path, column: str, cell: str, words: str) -> None:
+    """One in `way` would else make the column text, in which no setting finds its number."""
+    table = pd.read_csv(ROOT / "config" / "published.csv", dtype=str, keep_default_na=False)
+    table.loc[7, column] = cell
+    table.to_csv(tmp_path / "published.csv", index=False)
+    with pytest.raises(DataError, match=rf"published\.csv, line 9: {column} '{cell}' is not .*{words}"):
+        load_published(tmp_path / "published.csv")
+
+
+def test_a_table_that_a_paper_does_not_have_is_named(tmp_path: Path) -> None:
+    table = pd.read_csv(ROOT / "config" / "published.csv", dtype=str, keep_default_na=False)
+    table.loc[0, "table"] = "A1"
+    table.to_csv(tmp_path / "published.csv", index=False)
+    with pytest.raises(DataError, match=r"line 2: paper 000 has no table 'A1'; known are 4, 5, 2, 3, 1, readme, text"):
+        load_published(tmp_path / "published.csv")
