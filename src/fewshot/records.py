@@ -30,6 +30,17 @@ class Record:
     metrics: tuple[Metric, ...] = ()
     artifacts: tuple[Path, ...] = ()
 
+    @property
+    def span(self) -> tuple[int, int] | None:
+        """When the job began and ended, milliseconds: the time of its last file, less its seconds; None: it has no files.
+
+        What tells of no seconds, as an evaluation, began when it ended.
+        """
+        if not self.artifacts:
+            return None
+        end = int(max(path.stat().st_mtime for path in self.artifacts) * 1000)
+        return end - int(1000 * next((value for name, value, _ in self.metrics if name == "seconds"), 0.0)), end
+
 
 def training_record(plan: Plan, job: NetworkJob) -> Record:
     """The training of one network: settings, curves and what was kept."""

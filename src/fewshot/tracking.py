@@ -68,9 +68,14 @@ def _in_one_line(function: Callable[P, T]) -> Callable[P, T]:
     @wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> T:
         from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
 
         try:
             return function(*args, **kwargs)
+        except SQLAlchemyError as error:
+            words = " ".join(str(getattr(error, "orig", None) or error).split())
+            cure = "move a damaged mlflow.db away and run `snakemake track_all --forcerun init_tracking`"
+            raise DataError(f"MLflow at {public_uri()}: {words[:200]}; {cure}") from None
         except MlflowException as error:
             words = " ".join(str(error).split()).replace(tracking_uri(), public_uri())
             for secret in (urlsplit(tracking_uri()).password, os.environ.get("MLFLOW_TRACKING_PASSWORD")):
@@ -179,26 +184,26 @@ def _write(client: MlflowClient, record: Record, *, parent_id: str | None, run: 
     found = client.search_runs([experiment.experiment_id], wanted, max_results=1)
     content = _content(record, parent_id)
     run_id = found[0].info.run_id if found else ""
+    start, end = record.span or (None, None)  # MLflow's Duration is then the job's, not that of this mirroring
     same = bool(found) and found[0].data.tags.get(CONTENT) == content
     if found and not same and parent_id:  # MLflow can change neither a parameter nor a point of a curve
         client.delete_run(run_id)
     if not found or (not same and parent_id):
         # With its key from the first moment: one that is cut off is found again, and replaced.
-        run_id = client.create_run(experiment.experiment_id, tags=key, run_name=record.name).info.run_id
+        run_id = client.create_run(experiment.experiment_id, start, key, record.name).info.run_id
     if not same:
-        moment = int(max((path.stat().st_mtime for path in record.artifacts), default=0.0) * 1000)
         for some in _batches(sorted(record.parameters.items()), validation.MAX_PARAMS_TAGS_PER_BATCH):
             cut = [Param(name, value[: validation.MAX_PARAM_VAL_LENGTH]) for name, value in some]
             client.log_batch(run_id, params=cut)
         for points in _batches(record.metrics, validation.MAX_METRICS_PER_BATCH):
-            client.log_batch(run_id, metrics=[MlflowMetric(name, value, moment, step) for name, value, step in points])
+            client.log_batch(run_id, metrics=[MlflowMetric(name, value, end or 0, step) for name, value, step in points])
         for path in record.artifacts:
             client.log_artifact(run_id, str(path))
     # The content's tag comes last: without it, a run that was cut off half-way is replaced next time.
     tags = {**record.tags, **key, **({MLFLOW_PARENT_RUN_ID: parent_id} if parent_id else {}), CONTENT: content}
     for some in _batches(list(tags.items()), validation.MAX_PARAMS_TAGS_PER_BATCH):
         client.log_batch(run_id, tags=[RunTag(name, value[: validation.MAX_TAG_VAL_LENGTH]) for name, value in some])
-    client.set_terminated(run_id, "FINISHED")
+    client.set_terminated(run_id, "FINISHED", end)
     return str(run_id)
 
 

@@ -98,6 +98,7 @@ def test_a_run_is_mirrored_once_and_replaced_only_where_its_files_changed(plan, 
 
     run = runs[train]
     assert run.info.status == "FINISHED"
+    assert run.info.end_time - run.info.start_time == 1000 * run.data.metrics["seconds"], "of the training"
     assert run.data.params["network.classifier.pooling"] == "dense"
     assert run.data.metrics["kept_validation_accuracy"] == 50.0
     assert [(p.step, p.value) for p in client.get_metric_history(run.info.run_id, "accuracy")] == [
@@ -205,3 +206,11 @@ def test_name_and_password_of_a_server_are_in_no_address_that_mlflow_is_given(mo
     tracking._client()
     assert given == ["https://example.org:5000/mlflow"]
     assert (os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"]) == ("me", "p@ss")
+
+
+def test_a_database_that_is_none_is_one_line(plan, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    Path("mlflow.db").write_bytes(b"no database " * 1000)
+    with pytest.raises(DataError, match=r"sqlite:///mlflow\.db: file is not a database; move a damaged mlflow\.db away"):
+        tracking.init(plan)
