@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from fewshot.config import NetworkSettings
-from fewshot.errors import DataError, of_the_machine
+from fewshot.errors import DataError, of_the_machine, out_of_memory
 from fewshot.files import atomic, file_hash, read_record, write_record
 from fewshot.models.network import Network
 
@@ -79,7 +79,7 @@ def load_network(
         network = Network(settings, len(info["classes"]), info["image_size"])
         network.load_state_dict(load_file(str(weights)))
     except (KeyError, ValidationError, SafetensorError, RuntimeError) as error:
-        if of_the_machine(error):
+        if of_the_machine(error) or out_of_memory(error):
             raise
         raise DataError(f"{folder}: not a network this version can read ({type(error).__name__}); train it again") from None
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -22,8 +22,11 @@ def out_of_memory(error: Exception) -> bool:
 
 
 def of_the_machine(error: Exception) -> bool:
-    """Whether an error that came up while a file was read tells of rights, disk or memory, and nothing of the file."""
-    return out_of_memory(error) or (isinstance(error, OSError) and error.errno in SURROUNDINGS)
+    """Whether an error that came up while a file was read tells of rights or disk, and nothing of the file.
+
+    Short memory is not among them: of a file whose hash was not checked before, its damage may be what asks for so much.
+    """
+    return isinstance(error, OSError) and error.errno in SURROUNDINGS
 
 
 def printable(text: str) -> str:

@@ -26,7 +26,7 @@ from fewshot.checkpoint import FORMAT
 from fewshot.config.extension import Extension
 from fewshot.data.store import Store
 from fewshot.episodes import Episodes
-from fewshot.errors import DataError, of_the_machine
+from fewshot.errors import DataError, of_the_machine, out_of_memory
 from fewshot.features import Features
 from fewshot.files import atomic, read_sealed, save_array, write_record, write_sealed
 from fewshot.intervals import interval, known
@@ -163,7 +163,7 @@ class _State:
             with np.load(io.BytesIO(read_sealed(path)), allow_pickle=False) as file:
                 return file["said"], json.loads(file["curve"].tobytes()), float(file["seconds"])
         except (OSError, ValueError, KeyError) as error:
-            if of_the_machine(error):
+            if of_the_machine(error) or out_of_memory(error):
                 raise
             raise DataError(f"{path}: damaged ({type(error).__name__}); delete {self.folder} to start anew") from None
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fewshot.errors import DataError, of_the_machine
+from fewshot.errors import DataError, of_the_machine, out_of_memory
 from fewshot.files import read_sealed, write_sealed
 from fewshot.models.network import Network
 
@@ -90,7 +90,7 @@ class State:
             state = torch.load(io.BytesIO(read_sealed(self.path)), map_location="cpu", weights_only=True)
             identity = state["identity"]
         except Exception as error:  # a damaged file fails in many ways inside torch.load
-            if of_the_machine(error):
+            if of_the_machine(error) or out_of_memory(error):
                 raise
             raise DataError(
                 f"{self.path}: training state damaged ({type(error).__name__}); delete it to start this training anew"

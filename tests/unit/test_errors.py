@@ -28,8 +28,8 @@ def test_a_message_survives_the_way_out_of_a_worker_process():
 @pytest.mark.parametrize(
     ("error", "of_the_machine"),
     [
-        (PermissionError(errno.EACCES, "no"), True), (OSError(errno.EIO, "no"), True), (MemoryError(), True),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), True), (OSError("truncated"), False),
+        (PermissionError(errno.EACCES, "no"), True), (OSError(errno.EIO, "no"), True), (MemoryError(), False),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), False), (OSError("truncated"), False),
         (ValueError("no"), False), (FileNotFoundError(errno.ENOENT, "no"), False),
     ],
 )  # fmt: skip
@@ -49,6 +49,9 @@ def test_what_cannot_be_read_is_not_called_damaged(tmp_path, monkeypatch, tiny_s
     (tmp_path / "x.state").write_bytes(b"")
     monkeypatch.setattr(resume, "read_sealed", unreadable)
     with pytest.raises(PermissionError):
+        resume.State(tmp_path / "x.state", "").load(None, None, None)
+    monkeypatch.setattr(resume, "read_sealed", lambda _: (_ for _ in ()).throw(MemoryError))
+    with pytest.raises(MemoryError):
         resume.State(tmp_path / "x.state", "").load(None, None, None)
     monkeypatch.setattr(np, "load", unreadable)
     with pytest.raises(PermissionError):
