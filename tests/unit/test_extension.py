@@ -8,6 +8,7 @@ import pytest
 from fewshot import extension, predictions, records, stages
 from fewshot.config import parse
 from fewshot.errors import DataError
+from fewshot.methods.base import Task
 from fewshot.plan import Plan
 from fewshot.report import low_shot_drawing
 from fewshot.report.assembly import assemble
@@ -291,3 +292,20 @@ def test_a_curve_that_all_tasks_share_has_no_interval_over_them():
     assert extension._means([points, [dict(point) for point in points]]) == points
     other = [{**point, "training_accuracy": point["training_accuracy"] + 10} for point in points]
     assert [line["training_accuracy_ci95"] > 0 for line in extension._means([points, other])] == [True, True]
+
+
+def test_one_task_of_another_curve_is_enough_for_an_interval():
+    points = [{"epoch": 1, "loss": 2.0, "training_accuracy": 40.0}]
+    other = [{**points[0], "training_accuracy": 50.0}]
+    assert all("training_accuracy_ci95" in extension._means(curves)[0] for curves in ([points, points, other], [other, points]))
+
+
+def test_places_that_are_filled_up_are_not_predicted():
+    task = Task(0, np.array([[1], [2]]), np.array([5, -1, 6, 7]), np.array([0, 0, 1, 1]), np.array([9]))
+
+    def method(seen, state):
+        assert (seen.query.tolist(), seen.classes.tolist(), seen.base.tolist()) == ([5, 6, 7], [0, 1, 1], [9])
+        return np.arange(8, dtype=np.int32).reshape(4, 2), []
+
+    values, _ = extension._predicted(method, task, Path("state"))
+    assert values.tolist() == [[0, 1], [-1, -1], [2, 3], [4, 5], [6, 7]]

@@ -83,3 +83,19 @@ def test_a_network_that_gives_no_numbers_is_refused(trained, tiny_store, tmp_pat
     with pytest.raises(DataError, match="not finite"):
         features.extract(network, info, tiny_store, ["test"], tmp_path / "f")
     assert not (tmp_path / "f").exists()
+
+
+@pytest.mark.parametrize("pooling", ["gap", "gmp"])
+def test_several_locations_are_pooled_to_one(tiny_store, tmp_path, pooling):
+    """Of 2 x 2: the network of the tests above has a single location at 16 pixels."""
+    settings = NetworkSettings.model_validate({"backbone": {"name": "conv64", "widths": [4, 4, 8, 8], "last_pool": False}})
+    network = Network(settings, tiny_store.num_base, tiny_store.image_size, tiny_store.mean, tiny_store.std).eval()
+    info = {"image_size": tiny_store.image_size, "sha256": "0"}
+    features.extract(network, info, tiny_store, ["test"], tmp_path / "all")
+    features.extract(network, info, tiny_store, ["test"], tmp_path / pooling, pooling)
+    whole, pooled = features.load(tmp_path / "all"), features.load(tmp_path / pooling)
+    assert whole.values.shape[1:] == (4, 8)
+    assert pooled.values.shape[1:] == (1, 8)
+    wanted = whole.values.mean(1) if pooling == "gap" else whole.values.max(1)
+    np.testing.assert_allclose(pooled.values[:, 0], wanted, atol=1e-5)
+    assert (whole.meta["map"], pooled.meta["map"]) == ([2, 2], [1, 1])

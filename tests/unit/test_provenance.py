@@ -247,3 +247,16 @@ def test_a_module_is_not_left_out_for_the_beginning_of_its_name(package):
     before = _hash("errors_in_words")
     (package / "errors_in_words.py").write_text("VALUE = 2\n")
     assert _hash("errors_in_words") != before
+
+
+def test_one_changed_archive_of_two_is_seen(tmp_path):
+    paths, store = (tmp_path / "a.tar", tmp_path / "b.tar"), tmp_path / "store"
+    store.mkdir()
+    for path in paths:
+        path.write_bytes(b"images")
+    write_json(store / "meta.json", {"archives": {path.name: {"sha256": file_hash(path)} for path in paths}})
+    assert provenance.archives_as_known(SimpleNamespace(paths=paths), store)
+    for path in paths:
+        path.write_bytes(b"others")
+        assert not provenance.archives_as_known(SimpleNamespace(paths=paths), store)
+        path.write_bytes(b"images")

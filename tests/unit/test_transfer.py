@@ -11,7 +11,7 @@ from fewshot.config import parse
 from fewshot.errors import ConfigError, DataError
 from fewshot.files import read_json, write_json
 from fewshot.plan import Plan
-from fewshot.taken import adaptation_folder, evaluation_folder, is_taken
+from fewshot.taken import adaptation_folder, evaluation_folder, is_taken, require_kept
 from fewshot.transfer import pack, take
 
 
@@ -215,3 +215,19 @@ def test_a_cut_archive_none_and_those_of_other_images_or_runs_are_refused(packed
     write_json(meta, read_json(meta) | {"data_hash": "0" * 64})
     with pytest.raises(DataError, match="of other images than those of"):
         take(archives)
+
+
+def test_records_are_taken_after_the_files_that_they_vouch_for(packed, home):
+    """Cut off in between, a folder has no record and is made again."""
+    _, placed = take(packed[2])
+    names = [path.name for path in placed]
+    records = [names.index(name) for name in ("model.json", "settings.json")]
+    assert min(records) > max(i for i, name in enumerate(names) if name.endswith((".safetensors", ".parquet", ".jsonl")))
+
+
+def test_only_networks_with_results_carried_here_may_not_be_trained_again(packed, home):
+    plan, _, archives = packed
+    take(archives)
+    require_kept(plan, [])
+    with pytest.raises(DataError, match=r"results carried here, of network c128f-gap, which is to be trained again"):
+        require_kept(plan, plan.networks[:1])

@@ -1,6 +1,7 @@
 """The mapping against its definition by hand, its training against a loop, and tasks from a trained network to accuracies."""
 
 import copy
+import math
 import shutil
 from pathlib import Path
 
@@ -294,3 +295,44 @@ def test_bad_settings_are_refused_by_name(path, value, message):
     node[last] = value
     with pytest.raises(ConfigError, match=message):
         parse(data)
+
+
+def test_a_query_is_drawn_apart_from_the_statistic(activations):
+    classes = ClassActivations(*activations)
+    pairs = (classes.draw(0.0, generator(1, iteration)) for iteration in range(400))
+    alike = sum(int((statistics == queries).all(1).sum()) for statistics, queries in pairs)
+    assert alike / 2400 == pytest.approx(1 / 25, abs=0.02)
+
+
+def test_the_curve_is_of_means_over_its_iterations(activations):
+    """The last entry too, which may be of fewer; without learning an activation stays its own class weight."""
+    classes, losses, right = ClassActivations(*activations), [], []
+    _, curve = train(classes, SETTINGS.model_copy(update={"iterations": 300, "lr": 0.0}), seed=2)
+    for iteration in range(300):
+        statistics, queries = classes.draw(0.3, generator(2, 8, iteration))
+        logits = queries @ F.normalize(statistics, dim=1).T
+        losses.append(float(F.cross_entropy(logits, torch.arange(6))))
+        right.append(100 * float((logits.argmax(1) == torch.arange(6)).float().mean()))
+    for point, part in zip(curve, (slice(0, 250), slice(250, 300)), strict=True):
+        assert point["loss"] == pytest.approx(np.mean(losses[part]), rel=1e-4)
+        assert point["training_accuracy"] == pytest.approx(np.mean(right[part]), rel=1e-4)
+
+
+def test_views_are_means_and_every_batch_has_draws_of_its_own(run, monkeypatch):
+    plan, store = run
+    job = next(job for job in plan.adaptations if job.network.name == "all")
+    ground, seeds = ground_of(plan, store, job.network), []
+
+    def view(images, rows, settings, random):
+        seeds.append(random.initial_seed())
+        return images[rows] if len(seeds) % 2 else torch.zeros_like(images[rows])
+
+    monkeypatch.setattr(method, "augment", view)
+    monkeypatch.setattr(method, "DRAWN_AT_ONCE", 16)
+    found = method.prepare(ground, job.settings).activations
+    plain = method.prepare(ground, job.settings.model_copy(update={"views": 0})).activations
+    network, size = ground.network, store.image_size
+    with torch.no_grad():
+        dark = network(network.normalise(torch.zeros(1, size, size, 3))).mean((2, 3))
+    torch.testing.assert_close(found, (plain + dark) / 2, rtol=1e-4, atol=1e-5)
+    assert len(set(seeds)) == len(seeds) / 2 == math.ceil(len(found) / 16) > 1

@@ -226,3 +226,16 @@ def test_every_seed_and_task_has_initial_weights_of_its_own():
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
     assert not torch.equal(drawn[0], drawn[3])
+
+
+@pytest.mark.parametrize("query_kind", ["gap", "dense"])
+def test_images_without_features_cost_no_numbers(query_kind):
+    """A vector of no length has the cosine 0 with all, and a gradient that is finite."""
+    features = torch.randn(1, 6, 4, 5, generator=torch.Generator().manual_seed(0))
+    features[0, 2:4] = 0  # a whole class
+    features.requires_grad_()
+    losses, _ = leave_one_out_loss(leave_one_out(features, 3, "gap", query_kind).cosines(), 3, 10.0)
+    expected, _ = plain.leave_one_out(features[0].detach(), 3, "gap", query_kind, 10.0)
+    assert losses.item() == pytest.approx(expected.item(), rel=1e-5)
+    losses.sum().backward()
+    assert features.grad.isfinite().all()

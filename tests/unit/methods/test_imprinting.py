@@ -11,9 +11,11 @@ from torch.nn import functional as F
 from fewshot import predictions
 from fewshot.checkpoint import load_network
 from fewshot.config import FinetuningSettings, ImprintingSettings, JointTrainingSettings, parse
+from fewshot.data.augment import augment
 from fewshot.data.store import open_store
 from fewshot.episodes import load as load_episodes
 from fewshot.features import load as load_features
+from fewshot.finetuning import Finetuning
 from fewshot.methods import imprinting, joint_training
 from fewshot.methods.base import Ground, Task
 from fewshot.models.heads import CosineClassifier, NoClassifier
@@ -247,3 +249,91 @@ def test_an_embedding_without_class_weights_serves_novel_classes_alone(world, tm
         found, expected = (imprinting.prepare(one, settings)(task, tmp_path / "state")[0] for one in (bare, ground))
         assert np.array_equal(found, expected)
         assert (found[: len(task.query), 1] >= 0).all()
+
+
+def test_every_seed_task_and_view_has_draws_of_its_own(world, monkeypatch):
+    _, ground, _ = world
+    seeds, random = [], []
+    monkeypatch.setattr(imprinting, "augment", lambda *args: seeds.append(args[-1].initial_seed()) or augment(*args))
+    for seed in (0, 1):
+        other = replace(ground, seed=seed)
+        for number in (0, 1):
+            imprinting.prepare(other, ImprintingSettings(method="imprinting", views=2)).weights(_task(world, 5, number))
+        drawn = imprinting.prepare(other, ImprintingSettings(method="imprinting", weights="random"))
+        random.append(drawn.weights(_task(world, 5)))
+    assert len(seeds) == len(set(seeds)) == 8
+    assert not torch.equal(*random)
+
+
+def test_a_view_counts_for_the_class_of_its_exemplar(world, monkeypatch):
+    """Of views that change nothing the weights are those of the exemplars."""
+    monkeypatch.setattr(imprinting, "augment", lambda images, rows, settings, random: images[rows])
+    views, plain = (
+        imprinting.prepare(world[1], ImprintingSettings(method="imprinting", views=number)).weights(_task(world, 5))
+        for number in (3, 0)
+    )
+    torch.testing.assert_close(views, plain, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("weights", ["imprinted", "nearest"])
+def test_predictions_do_not_depend_on_how_many_images_are_held_at_once(world, tmp_path, monkeypatch, weights):
+    task, method = _task(world, 5), imprinting.prepare(world[1], ImprintingSettings(method="imprinting", weights=weights))
+    whole, _ = method(task, tmp_path / "state")
+    monkeypatch.setattr(imprinting, "_ROWS", 7)
+    assert np.array_equal(method(task, tmp_path / "state")[0], whole)
+
+
+@pytest.mark.parametrize("balanced", [True, False])
+def test_what_finetuning_is_given(world, tmp_path, monkeypatch, balanced):
+    """Base images that are not held out and the exemplars, each with its class's number; weights of unit length."""
+    _, ground, _ = world
+    store, seen = ground.store, []
+
+    def stopped(network, objective, batches, images, labels, training, *, seed, **rest):
+        seen.append((network, batches, labels, training, seed))
+        raise InterruptedError
+
+    monkeypatch.setattr("fewshot.finetuning.Trainer", stopped)
+    settings = ImprintingSettings(method="imprinting", finetuning=FINETUNING | {"balanced": balanced})
+    tasks = [_task(world, 5, number) for number in (0, 1)]
+    for task in tasks:
+        with pytest.raises(InterruptedError):
+            imprinting.prepare(ground, settings)(task, tmp_path / "state")
+    (network, batches, labels, training, seed), task, base = seen[0], tasks[0], store.rows("base")
+    assert seed != seen[1][-1]
+    torch.testing.assert_close(network.classifier.weight.norm(dim=1), torch.ones(store.num_base + task.way))
+    wanted = np.full(len(store.labels), -1)
+    wanted[base] = store.labels[base]
+    for number, rows in enumerate(task.support):
+        wanted[rows] = store.num_base + number
+    assert labels.tolist() == wanted.tolist()
+    count = len(base) + task.support.size
+    assert count % 16, "an epoch is rounded up"
+    assert training.iterations == 2 * (count // 16 + 1)
+    drawn = torch.cat([batches(t) for t in range(200)])
+    shares = torch.bincount(labels[drawn], minlength=store.num_base + task.way)
+    assert set(drawn.tolist()) == set(np.flatnonzero(wanted >= 0).tolist())
+    assert (int(shares.max()) - int(shares.min()) <= 1) == balanced
+
+
+def test_a_networks_word_is_that_of_its_evaluation_mode_and_changes_nothing_of_it(world):
+    _, ground, _ = world
+    task, made = _task(world, 5), Finetuning(ground, FinetuningSettings(**FINETUNING))
+    network = deepcopy(ground.network)
+    network.classifier = imprinting.extended(network.classifier, torch.randn(task.way, 6))
+    wanted = made.predict(network.eval(), task)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    assert np.array_equal(made.predict(network.train(), task), wanted)
+    assert network.training
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_every_point_of_a_curve_has_the_loss_of_its_own_epoch(world, tmp_path, monkeypatch):
+    _, ground, _ = world
+    run, lines = Trainer.run, []
+    monkeypatch.setattr(Trainer, "run", lambda self, stop: (run(self, stop), lines.extend(self.progress.metrics))[0])
+    settings = ImprintingSettings(method="imprinting", finetuning=FINETUNING | {"epochs": 3})
+    _, curve = imprinting.prepare(ground, settings)(_task(world, 5), tmp_path / "state")
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert [point["loss"] for point in curve[1:]] == losses
+    assert len(set(losses)) == 3

@@ -381,3 +381,30 @@ def test_literature_of_which_it_is_unknown_is_not_said_to_be_like_for_like(made_
     rows = make_rows(plan, read_settings(plan, store), store, Published(published))
     table = accuracy_tables(plan, rows, published)[0]
     assert table.rows[-1][0] == "TADAM † ‡"
+
+
+def test_validation_classes_stand_beside_no_published_number(made_run: Make) -> None:
+    found, _ = tables(made_run(**{**MINI, "evaluation": {**MINI["evaluation"], "part": "val"}}))
+    assert "references" not in found
+    assert not any("published" in head for table in found.values() for head in heads(table))
+    assert found["methods"].reported == 0
+
+
+def test_a_gain_is_of_the_same_seeds_on_the_same_tasks(made_run: Make, edit_record: Callable[..., None]) -> None:
+    plan = made_run(seeds=[0, 1])
+    found, rows = tables(plan)
+    gains = {(row[0], row[1], row[2]): row[4] for row in found["gains"].rows}
+    gain = gains["ResNet-12: DC + IMP over DC", "5-shot", "novel"]
+    tested = {
+        (row.record.adaptation, row.record.network.seed): row.record.accuracies["novel"][:20]
+        for row in rows
+        if row.record.network.name == "r12-dense" and row.place[2:] == ("5shot-gap-dense", "novel")
+    }
+    differences = [(tested["implants", seed] - tested["as-trained", seed]).mean() for seed in (0, 1)]
+    assert isinstance(gain, Difference)
+    assert gain.value == pytest.approx(np.mean(differences))
+    assert gain.ci95 == pytest.approx(12.7062047 * np.std(differences, ddof=1) / np.sqrt(2))
+    for evaluation in plan.evaluations:
+        if evaluation.adaptation == "implants":
+            edit_record(plan.evaluation_dir(evaluation) / "settings.json", episodes={"5": "others"})
+    assert not any("IMP over DC" in str(row[0]) for row in tables(plan)[0]["gains"].rows)

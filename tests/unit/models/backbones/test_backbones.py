@@ -129,3 +129,21 @@ def test_both_starts_of_batch_normalisation(init, low, high):
     assert len(scales) == 256
     assert low <= scales.min() <= scales.max() <= high
     assert scales.mean().item() == pytest.approx((low + high) / 2, abs=0.05)
+
+
+@pytest.mark.parametrize(("name", "channels"), [("resnet12", 64), ("c128f", 64), ("conv64", 64)])
+def test_convolutions_start_by_what_they_give_and_not_by_what_they_take(name, channels):
+    """He-normal, fan-out: the first takes three channels."""
+    torch.manual_seed(0)
+    weight = next(one.weight for one in build_backbone(GOLDEN[name][0]).modules() if isinstance(one, torch.nn.Conv2d))
+    assert weight.shape == (channels, 3, 3, 3)
+    assert weight.std().item() == pytest.approx((2 / (channels * 9)) ** 0.5, rel=0.1)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_shape_of_features_is_told_without_a_trace(training):
+    backbone = build_backbone(GOLDEN["conv64"][0]).train(training)
+    before = {name: value.clone() for name, value in backbone.state_dict().items()}
+    feature_shape(backbone, 32)
+    assert all(one.training == training for one in backbone.modules())
+    assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())

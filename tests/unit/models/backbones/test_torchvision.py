@@ -9,6 +9,7 @@ from torchvision import models
 from fewshot.config import NetworkSettings, TorchvisionSettings
 from fewshot.errors import DataError
 from fewshot.models.backbones import build_backbone, feature_shape, parameter_count
+from fewshot.models.backbones.torchvision import STATISTICS
 from fewshot.models.network import Network
 
 NAMES = ("googlenet", "resnet18", "resnet50")
@@ -110,3 +111,9 @@ def test_a_harmful_pickle_is_not_run(tmp_path):
     with pytest.raises(DataError, match="not a file of plain tensors"):
         Network(NetworkSettings(backbone={"name": "resnet18", "weights": str(file)}), 3, 32).load_pretrained()
     assert not (tmp_path / "harmed").exists()
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_images_are_normalised_as_torchvision_says_of_its_weights(name):
+    said = models.get_model_weights(name)["IMAGENET1K_V1"].transforms()
+    assert STATISTICS[name] == (tuple(said.mean), tuple(said.std))

@@ -62,3 +62,17 @@ def test_a_block_is_its_formula(inputs, stride):
     beside = x if block.shortcut is None else F.conv2d(active, block.shortcut.weight, stride=stride)
     assert (block.shortcut is None) == (inputs == 6 and stride == 1)
     torch.testing.assert_close(block(x), beside + hidden)
+
+
+def test_convolutions_start_by_what_they_give():
+    torch.manual_seed(0)
+    weight = Block(8, 128, 1).convolution1.weight
+    assert weight.std().item() == pytest.approx((2 / (128 * 9)) ** 0.5, rel=0.05)
+
+
+def test_what_leaves_the_last_group_is_normalised_and_rectified():
+    torch.manual_seed(0)
+    small = build_backbone(WideResNetSettings(name="wide_resnet", depth=10, width=1)).train()
+    x = torch.randn(4, 3, 16, 16)
+    expected = F.relu(F.batch_norm(small.layers(x), None, None, training=True))
+    torch.testing.assert_close(small(x), expected)
