@@ -101,18 +101,18 @@ def test_crops_from_larger_images_are_slices_of_them(images):
 
 
 def test_padded_crops_lie_everywhere_and_half_of_them_are_mirrored(images):
-    """With a pixel of padding at 3 x 3 places, each mirrored or not, all equally often."""
-    settings = AugmentationSettings(crop_padding=1)
-    crops = augment(images[:1], torch.zeros(3600, dtype=torch.long), settings, torch.Generator().manual_seed(0))
-    canvas = np.zeros((14, 14, 3), dtype=np.uint8)
-    canvas[1:13, 1:13] = images[0].numpy()
+    """With two pixels of padding at 5 x 5 places, each mirrored or not, all equally often."""
+    settings = AugmentationSettings(crop_padding=2)
+    crops = augment(images[:1], torch.zeros(5000, dtype=torch.long), settings, torch.Generator().manual_seed(0))
+    canvas = np.zeros((16, 16, 3), dtype=np.uint8)
+    canvas[2:14, 2:14] = images[0].numpy()
     places = {
         canvas[y : y + 12, x : x + 12][:, :: -1 if flip else 1].tobytes(): (y, x, flip)
-        for y in range(3) for x in range(3) for flip in (False, True)
+        for y in range(5) for x in range(5) for flip in (False, True)
     }  # fmt: skip
     counts = Counter(places[crop.tobytes()] for crop in crops.numpy())
-    assert len(counts) == 18
-    assert max(abs(count - 200) for count in counts.values()) < 6 * 200**0.5
+    assert len(counts) == 50
+    assert max(abs(count - 100) for count in counts.values()) < 6 * 100**0.5
 
 
 def test_half_of_the_resized_crops_are_mirrored(images):
