@@ -117,8 +117,9 @@ def require_weights(path: Path | None) -> None:
 def raw_hash(settings: DatasetSettings, store: Path) -> str | None:
     """What tells replaced archives, or a changed folder of images, from those that a store was made of; None for drawn images.
 
-    An archive counts by its bytes, and is read only where it is newer than the store: one that was fetched or linked again is
-    the same. A folder counts by the names, sizes (bytes) and times of change (whole seconds) of its files, which are not read.
+    An archive counts by its bytes, and is read only where it is newer than the store or of another size: one that was fetched
+    or linked again is the same. A folder counts by the names, sizes (bytes) and times of change (whole seconds) of its files,
+    which are not read.
 
     Args:
         settings: of the data set.
@@ -158,13 +159,16 @@ def _stamps(folder: Path) -> list[tuple[str, int, int]]:
 
 
 def _archive_hash(path: Path, store: Path) -> str | None:
-    """Of an archive; the one on record where it is gone, or older than the store. (A move changes `st_ctime` alone.)"""
+    """Of an archive; the one on record where it is gone, or older than the store and as large as the one it was made of, which
+    one of another folder need not be. (A move changes `st_ctime` alone.)"""
     meta = store / "meta.json"
-    known = read_json(meta).get("archives", {}).get(path.name, {}).get("sha256") if meta.exists() else None
+    record = read_json(meta).get("archives", {}).get(path.name, {}) if meta.exists() else {}
+    known = record.get("sha256")
     if not path.is_file():
         return known
     status = path.stat()
-    if known is not None and max(status.st_mtime_ns, status.st_ctime_ns) < meta.stat().st_mtime_ns:
+    older = known is not None and max(status.st_mtime_ns, status.st_ctime_ns) < meta.stat().st_mtime_ns
+    if older and record.get("bytes", status.st_size) == status.st_size:
         return str(known)
     return file_hash(path)
 

@@ -169,6 +169,19 @@ def test_an_archive_older_than_its_store_is_not_read(archive, monkeypatch):
     assert provenance.raw_hash(settings, store) == before
 
 
+def test_an_older_archive_of_another_folder_is_read_where_it_is_of_another_size(archive):
+    path, _, store, before = archive
+    other = path.parent.parent / "other" / path.name
+    other.parent.mkdir()
+    other.write_bytes(b"other images")
+    write_json(store / "meta.json", {"archives": {path.name: {"sha256": file_hash(path), "bytes": path.stat().st_size}}})
+    later = other.stat().st_ctime + 10
+    os.utime(store / "meta.json", (later, later))
+    assert provenance.raw_hash(SimpleNamespace(paths=(path,)), store) == before
+    assert provenance.raw_hash(SimpleNamespace(paths=(other,)), store) != before
+    assert not provenance.archives_as_known(SimpleNamespace(paths=(other,)), store)
+
+
 def test_drawn_images_have_no_state_and_a_folder_that_of_its_files(tmp_path):
     assert provenance.raw_hash(SimpleNamespace(paths=()), tmp_path) is None
     folder = tmp_path / "images"

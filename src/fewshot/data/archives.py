@@ -59,8 +59,8 @@ class Archive(NamedTuple):
 
     path: Path
     known: Known
-    record: dict[str, str | None]
-    """{sha256: the hash found, checked: the hash it agreed with, or None}."""
+    record: dict[str, str | int | None]
+    """{sha256: the hash found, checked: the hash it agreed with, or None, bytes: the file's size}."""
     note: str | None
     """A sentence for the report when nothing was checked."""
 
@@ -84,9 +84,11 @@ def find(known: Known, folder: Path, hashes: Mapping[str, str]) -> Archive:
         expected = None
     kinds = {"sha256"} | ({expected.partition(":")[0]} if expected else set())
     digests = {kind: hashlib.new(kind, usedforsecurity=False) for kind in kinds}
+    size = 0
     try:
         with path.open("rb") as stream:
             while block := stream.read(4 * MEBIBYTE):
+                size += len(block)
                 for digest in digests.values():
                     digest.update(block)
     except OSError as error:
@@ -105,7 +107,7 @@ def find(known: Known, folder: Path, hashes: Mapping[str, str]) -> Archive:
         note = f"The hash of {known.file} was not checked, as the settings ask (sha256 {sha256})."
     else:
         note = f"The hash of {known.file} was not checked: no publisher's hash is known (sha256 {sha256})."
-    return Archive(path, known, {"sha256": sha256, "checked": expected}, note)
+    return Archive(path, known, {"sha256": sha256, "checked": expected, "bytes": size}, note)
 
 
 def refuse_unknown(hashes: Mapping[str, str], names: tuple[str, ...]) -> None:

@@ -167,7 +167,7 @@ def write_store(
     files: Sequence[str],
     images: Images | Iterable[Images],
     image_size: int,
-    archives: Mapping[str, Mapping[str, str | None]] | None = None,
+    archives: Mapping[str, Mapping[str, str | int | None]] | None = None,
     notes: Sequence[str] = (),
     origin: Mapping[str, Any] | None = None,
 ) -> None:
@@ -183,7 +183,7 @@ def write_store(
         files: N names that say where each image came from.
         images: uint8 (N, S, S, 3), whole or as an iterable of consecutive chunks (n, S, S, 3).
         image_size: S, in pixels.
-        archives: file name -> {sha256, checked}.
+        archives: file name -> {sha256, checked, bytes}.
         notes: sentences for the report.
         origin: what tells later whether it would be made the same way again (`fewshot.current`).
 

@@ -67,19 +67,32 @@ def assemble(plan: Plan, published: Path = PUBLISHED) -> None:
     table = load_published(published)
     numbers, store = Published(table), read_store(plan)
     rows = make_rows(plan, read_settings(plan, store), store, numbers)
-    write_csv(plan.results / "summary.csv", summary(plan, rows))
-    write_csv(plan.results / "paired.csv", paired_differences(plan, rows))
-    write_csv(plan.results / "seeds.csv", over_seeds(plan, rows))
+    for name, found in result_tables(plan, rows).items():
+        write_csv(plan.results / name, found)
     write_json(plan.results / "metrics.json", metrics(rows))
     networks = [read_network(plan, job, store) for job in plan.networks]
     tables = [*accuracy_tables(plan, rows, table), network_table(networks), deviation_table(rows, store)]
     write_tables(plan.results / "tables", plan.config, tables)
 
 
+def result_tables(plan: Plan, rows: Sequence[Row]) -> dict[str, pd.DataFrame]:
+    """The run's numbers, a table a file: summary.csv, paired.csv, seeds.csv."""
+    return {
+        "summary.csv": summary(plan, rows),
+        "paired.csv": paired_differences(plan, rows),
+        "seeds.csv": over_seeds(plan, rows),
+    }
+
+
+def csv_bytes(table: pd.DataFrame) -> bytes:
+    """A table as a csv file holds it: numbers with four digits, nothing for what is not there."""
+    return table.to_csv(index=False, float_format=DIGITS, lineterminator="\n").encode()
+
+
 def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """Write a table atomically: numbers with four digits, nothing for what is not there."""
+    """Write a table atomically, as `csv_bytes` has it."""
     with atomic(path) as temporary:
-        table.to_csv(temporary, index=False, float_format=DIGITS, lineterminator="\n")
+        temporary.write_bytes(csv_bytes(table))
 
 
 def _setting(plan: Plan, row: Row) -> dict[str, Any]:

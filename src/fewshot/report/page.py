@@ -1,6 +1,6 @@
 """The report of a run: one HTML file with what was run, on what, and what came out, beside what is published.
 
-It is made of the files that the jobs left: nothing is computed here that they do not hold.
+It is made of what the evaluations left, as the tables beside it are, and of the figures.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fewshot.errors import DataError
 from fewshot.files import atomic
 from fewshot.plan import Plan
 from fewshot.report import plots
-from fewshot.report.assembly import deviation_table, network_table
+from fewshot.report.assembly import csv_bytes, deviation_table, network_table, result_tables
 from fewshot.report.cells import difference, spread_of
 from fewshot.report.facts import facts, origin, terms
 from fewshot.report.graph import graph
@@ -63,6 +63,7 @@ def write_report(plan: Plan, published: Path = PUBLISHED) -> None:
     networks = [read_network(plan, job, record) for job in plan.networks]
     times = list(job_times(plan))
     config = plan.config
+    results = result_tables(plan, rows)  # not the files of this name: what was edited by hand is not what was measured
     page = render(
         "report.html.j2",
         title=heading(config),
@@ -74,8 +75,8 @@ def write_report(plan: Plan, published: Path = PUBLISHED) -> None:
         comparison=comparison_table(rows, spread_of(config)),
         spread=spread_of(config),
         seeds=len(config.seeds),
-        pairs=pairs_table(_read(plan.results / "paired.csv")),
-        settings=settings_table(_read(plan.results / "summary.csv")),
+        pairs=pairs_table(results["paired.csv"]),
+        settings=settings_table(results["summary.csv"]),
         networks=network_table(networks),
         deviations=deviation_table(rows, record),
         times=times_table(times),
@@ -84,9 +85,7 @@ def write_report(plan: Plan, published: Path = PUBLISHED) -> None:
         origin=origin(plan, networks, store),
         photographs=config.dataset.name != DRAWN,
         config=yaml.safe_dump(config.as_dict(), sort_keys=False, allow_unicode=True),
-        files=[
-            (name, data_uri(_bytes(plan.results / name), "text/csv")) for name in ("summary.csv", "paired.csv", "seeds.csv")
-        ],
+        files=[(name, data_uri(csv_bytes(table), "text/csv")) for name, table in results.items()],
     )
     with atomic(plan.results / "report.html") as temporary:
         temporary.write_text(page, encoding="utf-8")
@@ -234,7 +233,7 @@ def _figures(plan: Plan) -> Iterable[Figure]:
     if "low_shot_accuracy" in drawn:  # has the panel of accuracy_by_shot, among others
         del drawn["accuracy_by_shot"]
     for name, (title, caption) in _captions(plan.config).items():
-        if name in drawn and (name == "activation_maps" or len(_read(folder / f"{name}.csv"))):
+        if name in drawn and (name == "activation_maps" or _holds_data(folder / f"{name}.csv")):
             drawing = drawn[name] == DRAWING
             file, kind = (f"{name}.svg", "image/svg+xml") if drawing else (f"{name}.png", "image/png")
             yield Figure(name, title, caption, data_uri(_bytes(folder / file), kind), drawing)
@@ -247,9 +246,10 @@ def _bytes(path: Path) -> bytes:
         raise DataError(f"{path}: missing; make tables and figures again (fewshot assemble)") from None
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _holds_data(path: Path) -> bool:
+    """Whether a figure's csv file has more than its header."""
     try:
-        return pd.read_csv(path, keep_default_na=False, na_values={"published": [""], "published_ci95": [""], "ci95": [""]})
+        return len(pd.read_csv(path)) > 0
     except FileNotFoundError:
         raise DataError(f"{path}: missing; make tables and figures again (fewshot assemble)") from None
     except (ValueError, csv.Error) as error:

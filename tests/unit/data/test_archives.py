@@ -83,7 +83,7 @@ def test_hash_that_agrees(tmp_path, kind):
     digest = f"{kind}:{hashlib.new(kind, b'content').hexdigest()}"
     for known, hashes in ((Known("set.tar.gz", "it", digest), {}), (KNOWN, {"set.tar.gz": digest})):
         found = find(known, tmp_path, hashes)
-        assert found.record == {"sha256": hashlib.sha256(b"content").hexdigest(), "checked": digest}
+        assert found.record == {"sha256": hashlib.sha256(b"content").hexdigest(), "checked": digest, "bytes": 7}
         assert found.note is None
 
 

@@ -121,3 +121,11 @@ def test_a_missing_figure_is_one_line_and_leaves_the_old_page(made_page) -> None
     with pytest.raises(DataError, match=r"paired_gains\.svg: missing; make tables and figures again"):
         write_report(plan)
     assert (plan.results / "report.html").read_text() == text
+
+
+def test_a_table_edited_by_hand_does_not_reach_the_page(made_page) -> None:
+    plan, text = made_page()
+    for name in ("summary.csv", "paired.csv", "seeds.csv"):
+        (plan.results / name).write_text("accuracy\n99.99\n")
+    write_report(plan)
+    assert (plan.results / "report.html").read_text() == text

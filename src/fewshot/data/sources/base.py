@@ -42,7 +42,7 @@ class Source:
     """Number of images: of the known set, or found beforehand."""
     images_per_class: int | None = None
     """Images of every class in the complete set; None: they differ."""
-    archives: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
+    archives: Mapping[str, Mapping[str, str | int | None]] = field(default_factory=dict)
     """Archive file -> {sha256: what was found, checked: the hash it was compared with, or None}."""
     notes: tuple[str, ...] = ()
     """Sentences for the report."""
