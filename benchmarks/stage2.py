@@ -16,6 +16,7 @@ from torch import Tensor
 
 from benchmarks import plain
 from benchmarks.measure import Growth, Options, Row, seconds, together
+from fewshot.adaptation import tasks_at_once
 from fewshot.config import ImplantingSettings, NetworkSettings
 from fewshot.methods import implanting
 from fewshot.models.backbones.resnet12 import ResNet12
@@ -24,7 +25,6 @@ from fewshot.models.network import Network
 EPOCHS, QUERIES = 50, 30
 PLAIN_EPOCHS = 2
 """Measured of the plain form, whose epochs all cost the same and which prepares nothing."""
-TASKS = {"cpu": 8, "cuda": 64}
 
 
 def settings(epochs: int) -> ImplantingSettings:
@@ -71,18 +71,23 @@ class World:
         return implanting.adapt_tasks(self.stream, self.index, self.way, self.shot, tasks, settings(0), 0, lambda *_: None)
 
 
-def draw(size: int, tasks: int, way: int, shot: int, device: torch.device) -> World:
-    """Random images, few enough to prepare at once; tasks draw from them without regard to classes, which costs the same."""
+def draw(size: int, tasks: int | None, way: int, shot: int, device: torch.device) -> World:
+    """Random images, few enough to prepare at once; tasks draw from them without regard to classes, which costs the same.
+
+    `tasks`: how many; None: as many as stage 2 trains at once.
+    """
     torch.manual_seed(0)
     network = Network(NetworkSettings.model_validate({"backbone": {"name": "resnet12"}}), 64, size).to(device)
     network = network.requires_grad_(False).eval()
     count = way * (shot + 2)
     images = np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+    stream = implanting.frozen_stream(network, images)
+    tasks = tasks or tasks_at_once(stream, way, shot, device)
     generator = torch.Generator().manual_seed(0)
     orders = torch.stack([torch.randperm(count, generator=generator) for _ in range(tasks)])
     queries = torch.randint(count, (tasks, way * QUERIES), generator=generator)
     index = torch.cat([orders[:, : way * shot], queries], dim=1).to(device)
-    return World(network, images, implanting.frozen_stream(network, images), index, way, shot)
+    return World(network, images, stream, index, way, shot)
 
 
 def operations(world: World) -> float:
@@ -98,7 +103,7 @@ def compare(size: int, options: Options) -> list[Row]:
     Raises:
         SystemExit: the losses differ.
     """
-    world = draw(size, TASKS[options.device.type], 5, 5, options.device)
+    world = draw(size, None, 5, 5, options.device)
     slow, channels_last = _plain(world, contiguous=True), _plain(world, contiguous=False)
     pairs = zip(world.train(PLAIN_EPOCHS), slow(), strict=True)
     difference = max(abs(float(mine[0]) - theirs) for mine, theirs in pairs)

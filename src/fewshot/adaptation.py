@@ -67,8 +67,7 @@ def adapt(network: Network, sha256: str, store: Store, episodes: Episodes, job: 
     tasks, (way, shot), started = job.tasks, episodes.support.shape[1:], time.monotonic()
     index, rows = _used_images(episodes, tasks)
     stream = _frozen_stream(network, sha256, store, rows)
-    per_task = way * shot * sum(values[0].numel() for values in stream.inputs) * _BYTES_PER_VALUE
-    chunk = max(1, min(CHUNK[device.type], _memory(device) // per_task))
+    chunk = tasks_at_once(stream, way, shot, device)
     state = _State(
         folder,
         identity=f"{sha256}/{job.key}/{episodes.hash}/{tasks}/{job_code.adaptation(job)}",
@@ -124,6 +123,12 @@ def _frozen_stream(network: Network, sha256: str, store: Store, rows: npt.NDArra
         logger.info("the frozen stream of %d images", len(rows))
         _last.append((key, implanting.frozen_stream(network, store.images[rows])))
     return _last[0][1]
+
+
+def tasks_at_once(stream: implanting.FrozenStream, way: int, shot: int, device: torch.device) -> int:
+    """How many tasks are trained together: as many as memory allows, `CHUNK` at most."""
+    per_task = way * shot * sum(values[0].numel() for values in stream.inputs) * _BYTES_PER_VALUE
+    return max(1, min(CHUNK[device.type], _memory(device) // per_task))
 
 
 def _memory(device: torch.device) -> int:
