@@ -52,11 +52,19 @@ class ResNet12Settings(_Backbone):
 
 
 class C128FSettings(_Backbone):
-    """Four 3x3 convolutions, 64-64-128-128, no ReLU after the last (paper 000, Table 1; Gidaris and Komodakis)."""
+    """Four 3x3 convolutions, 64-64-128-128 (paper 000, Table 1; Gidaris and Komodakis)."""
 
     family: ClassVar[str] = "convnet"
+    added: ClassVar[frozenset[str]] = frozenset({"last_relu"})
     name: Literal["c128f"]
     widths: Widths = (64, 64, 128, 128)
+    last_relu: bool = False
+    """ReLU after the last convolution too; Gidaris and Komodakis have none there, and paper 000 does not say."""
+
+    @property
+    def shape(self) -> str:
+        """See above."""
+        return super().shape + (" with the last ReLU" if self.last_relu else "")
 
 
 class Conv64Settings(_Backbone):

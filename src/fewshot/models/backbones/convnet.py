@@ -12,8 +12,8 @@ from fewshot.models.backbones.layers import convolution
 class ConvNet(nn.Module):
     """Four 3x3 convolutions with batch normalisation, ReLU and 2x2 max-pool, in this order.
 
-    `last_relu` False leaves the ReLU of the last block out (C128F), so that features may be negative; `last_pool`
-    False its pooling.
+    `last_relu` False leaves the ReLU of the last block out (C128F unless asked for), so that features may be negative;
+    `last_pool` False its pooling.
     """
 
     def __init__(self, widths: tuple[int, int, int, int], last_relu: bool, last_pool: bool = True) -> None:
@@ -39,7 +39,7 @@ class ConvNet(nn.Module):
 def build(settings: C128FSettings | Conv64Settings) -> ConvNet:
     """The network these settings describe, freshly initialised from torch's global generator."""
     if isinstance(settings, C128FSettings):
-        return ConvNet(settings.widths, last_relu=False)
+        return ConvNet(settings.widths, settings.last_relu)
     network = ConvNet(settings.widths, last_relu=True, last_pool=settings.last_pool)
     if settings.batch_norm_init == "uniform":
         for module in network.modules():

@@ -78,6 +78,10 @@ def test_pooling_before_the_relu_is_the_papers_order_to_the_bit(name):
 def test_c128f_has_no_relu_in_the_last_block_and_conv64_has():
     images = torch.randn(4, 3, 32, 32)
     assert (build_backbone(GOLDEN["c128f"][0])(images) < 0).any()
+    torch.manual_seed(0)
+    with_relu = build_backbone(C128FSettings(name="c128f", last_relu=True))(images)
+    torch.manual_seed(0)
+    assert torch.equal(with_relu, build_backbone(GOLDEN["c128f"][0])(images).relu()), "the ReLU alone tells them apart"
     assert (build_backbone(GOLDEN["conv64"][0])(images) >= 0).all()
 
 
