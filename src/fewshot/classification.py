@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,13 +25,10 @@ from fewshot.device import select_device
 from fewshot.errors import ConfigError, DataError
 from fewshot.methods import implanting
 from fewshot.methods.prototypical import distances, prototypes
-from fewshot.models.heads import PoolingKind, pool_locations, probabilities, scaled_cosine
+from fewshot.models.heads import pool_locations, probabilities, scaled_cosine
 from fewshot.models.network import Network
-from fewshot.report.papers import usual_pooling
 from fewshot.transfer import network_folder
 
-SCALE = 10.0
-"""Scale of the cosines of networks that learned none (a linear classifier): the initial one of stage 1."""
 NEAREST = 3
 SHOWN = 112
 """Pixels of the pictures to look at."""
@@ -127,7 +124,7 @@ def classify(
         values = features.compute(network, everything, progress=False, to=place)
     else:
         values = _with_implants(network, everything, dict(zip((one.name for one in classes), counts, strict=True)), implant)
-    tau = scale or (network.scale if network.settings.classifier.kind == "cosine" else SCALE)
+    tau = scale or network.test_scale
     found = _judge(network, values, labels, tau)
     names = [one.name for one in classes]
     order = found.probabilities.argmax(1)
@@ -141,7 +138,8 @@ def classify(
         }
     )
     said = [(path.as_posix(), reason) for path, reason in skipped]
-    how = f"{usual_pooling(network.settings)} pooling of support / queries" + ("" if implant is None else ", implants")
+    poolings = "/".join(network.settings.classifier.testing)
+    how = f"{poolings} pooling of support / queries" + ("" if implant is None else ", implants")
     return Answer(
         names, files, queries, shown, labels, found.probabilities, found.maps, found.nearest, said, table, how,
         _words(info), tau if network.settings.distance is None else None,
@@ -171,7 +169,7 @@ class _Judged:
 def _judge(network: Network, values: Tensor, labels: npt.NDArray[np.int64], scale: float) -> _Judged:
     """Probabilities and maps of the queries, which stand behind the support images in `values` (S + Q, r, d)."""
     settings = network.settings
-    pooling, query_pooling = cast(tuple[PoolingKind, PoolingKind], tuple(usual_pooling(settings).split("/")))
+    pooling, query_pooling = settings.classifier.testing
     support, queries = values[: len(labels)], values[len(labels) :]
     vectors = pool_locations(support, pooling).squeeze(1)
     centres = torch.stack([prototypes(vectors[torch.from_numpy(labels == i)]) for i in range(int(labels.max()) + 1)])

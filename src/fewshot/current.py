@@ -61,7 +61,7 @@ def features_outdated(plan: Plan, job: NetworkJob, part: str) -> str | None:
     """Why a network's features are to be computed again, or None."""
     record = read_json(plan.features_dir(job, part) / "features.json")
     return _other(record, "network_sha256", _sha256(plan, job), "of another network") or _other(
-        record, "code", job_code.extraction(), OTHER_CODE
+        record, "code", job_code.extraction(job.settings), OTHER_CODE
     )
 
 

@@ -11,6 +11,7 @@ share is computed once an image.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -69,7 +70,6 @@ class Evaluator:
         self.features = features
         self.device = device
         self.classes = classes
-        self._values = features.tensor(device)
         self._pooled: dict[PoolingKind, Vectors] = {}
         self._base_votes: dict[tuple[PoolingKind, float], BaseVotes] = {}
 
@@ -121,9 +121,14 @@ class Evaluator:
                 parts.append(right_in[population].double().mean(1))
         return {name: torch.cat(parts).mul(100).cpu().numpy() for name, parts in found.items()}
 
+    @cached_property
+    def values(self) -> Tensor:
+        """Features of all images (M, r, d), on the device: of settings that are judged by predictions alone none are read."""
+        return self.features.tensor(self.device)
+
     def _pool(self, kind: PoolingKind) -> Vectors:
         if kind not in self._pooled:
-            self._pooled[kind] = Vectors.of(pool_locations(self._values, kind))
+            self._pooled[kind] = Vectors.of(pool_locations(self.values, kind))
         return self._pooled[kind]
 
     def _against_base(self, kind: PoolingKind, scale: float) -> BaseVotes:

@@ -53,10 +53,14 @@ class Features:
             DataError: a row has no features.
         """
         known = len(self._positions)
-        found = self._positions[rows] if rows.size == 0 or (rows.min() >= 0 and rows.max() < known) else np.full(1, -1)
-        if (found < 0).any():
-            raise DataError("there are images that have no features; extract the features of this part again")
-        return found
+        outside = (rows < 0) | (rows >= known)
+        lacking = outside | (self._positions[np.where(outside, 0, rows)] < 0) if known else np.ones(rows.shape, dtype=bool)
+        if lacking.any():
+            raise DataError(
+                f"{int(lacking.sum()):,} images have no features, the first in row {rows[lacking][0]} of the store; extract "
+                "the features of this part again"
+            )
+        return self._positions[rows]
 
     def tensor(self, device: torch.device | str) -> Tensor:
         """All values, (M, r, d), on a device."""
@@ -94,6 +98,7 @@ def compute(
     progress: bool = True,
     pooling: PoolingKind = "dense",
     to: torch.device | str = "cpu",
+    name: str = "",
 ) -> Tensor:
     """Feature vectors of images, by location or pooled: uint8 (N, H, W, 3) -> float32 (M, r, d) (pooled: r = 1).
 
@@ -104,16 +109,25 @@ def compute(
         progress: show a bar.
         pooling: gap or gmp; dense: every location.
         to: the device to keep them on.
+        name: of the network, for the error.
+
+    Raises:
+        DataError: a value is not finite.
     """
     device = network.mean.device
     height, width = network.feature_shape[1:]
     count = len(images) if rows is None else len(rows)
     out = torch.empty(count, height * width if pooling == "dense" else 1, network.feature_shape[0], device=to)
-    size = batch_size(device, images.shape[1])
+    size, finite = batch_size(device, images.shape[1]), torch.ones((), dtype=torch.bool, device=device)
     for start in tqdm(range(0, count, size), desc="features", unit="batch", disable=not progress, mininterval=5):
         part = slice(start, start + size)
         batch = torch.from_numpy(np.array(images[part if rows is None else rows[part]])).to(device)
-        out[start : start + len(batch)] = pool(network(network.normalise(batch)), pooling)
+        found = pool(network(network.normalise(batch)), pooling)
+        finite &= torch.isfinite(found).all()
+        out[start : start + len(batch)] = found
+    if not finite:
+        which = f"network {name}" if name else "network"
+        raise DataError(f"the {which} gives features that are not finite; train it again with a lower learning rate")
     return out
 
 
@@ -123,22 +137,18 @@ def extract(
     """Compute and write the features of the store's `parts`, by location or pooled.
 
     Raises:
-        DataError: the network was trained on other data or another image size than the store's.
+        DataError: the network was trained on other data or another image size than the store's, or its features are not finite.
     """
     if info["image_size"] != store.image_size:
         raise DataError(f"the network takes {info['image_size']} px images, the store {store.path} holds {store.image_size} px")
     rows = np.sort(np.concatenate([store.rows(part) for part in parts]))
     logger.info("features of %d images (%s)", len(rows), ", ".join(parts))
-    values = compute(network, store.images, rows, pooling=pooling)
-    if not torch.isfinite(values).all():
-        raise DataError(
-            f"the network {info.get('name')} gives features that are not finite; train it again with a lower learning rate"
-        )
+    values = compute(network, store.images, rows, pooling=pooling, name=str(info.get("name", "")))
     save_array(folder / "features.npy", values.numpy())
     save_array(folder / "rows.npy", rows.astype(np.int64))
     write_record(
         folder / "features.json",
-        {"format": 1, "network_sha256": info["sha256"], "code": job_code.extraction(),
+        {"format": 1, "network_sha256": info["sha256"], "code": job_code.extraction(network.settings),
          "data_hash": store.data_hash, "parts": list(parts),
          "map": list(network.feature_shape[1:]) if pooling == "dense" else [1, 1], "pooling": pooling, "images": len(rows)},
         FILES,

@@ -81,6 +81,7 @@ class Finetuning:
             labels.to(self._images.device), training, name=f"{self.ground.name}, task {task.number}", seed=seed,
             state=State(state, f"task {task.number}"), validate=measured,
             factors=dict.fromkeys(new, training.optimizer.head_factor),
+            rate_key=f"stage2.{self.ground.name}.finetuning.optimizer.lr",
         )  # fmt: skip
         trainer.run(lambda iteration: False)
         curve: Curve = [{"epoch": 0, **{name: start[name] for name in self.measured}}]

@@ -74,12 +74,18 @@ def until_terminated() -> Iterator[Callable[[], bool]]:
     The loop then saves what it has and returns, and the process ends with the status of a terminated one, 143.
     """
     asked: list[int] = []
+    told: list[int] = []
+
+    def question() -> bool:
+        told.extend(asked)
+        return bool(told)
+
     before = signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
     try:
-        yield lambda: bool(asked)
+        yield question
     finally:
         signal.signal(signal.SIGTERM, before)
-    if asked:
+    if told:  # asked only after the last question, the loop is through and its outputs are whole
         logging.getLogger(__name__).info("asked to end: the state is saved, the same command goes on from there")
         raise SystemExit(128 + signal.SIGTERM)
 

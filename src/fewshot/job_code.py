@@ -39,9 +39,9 @@ def training(settings: NetworkSettings) -> str:
     return source_hash(*_named("training", "checkpoint", "device"), *chosen, without=set(_named(*_JUDGES)))
 
 
-def extraction() -> str:
-    """The code that computes features."""
-    return _hash("features", "checkpoint", "device")
+def extraction(settings: NetworkSettings) -> str:
+    """The code that computes features, by the network's own backbone alone."""
+    return source_hash(*_named("features", "checkpoint", "device"), settings.backbone.module)
 
 
 def adaptation(job: AdaptationJob) -> str:

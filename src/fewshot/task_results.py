@@ -23,7 +23,7 @@ from fewshot.episodes import load as load_episodes
 from fewshot.errors import DataError
 from fewshot.evaluation import Accuracies, Evaluator, class_weights
 from fewshot.features import Features
-from fewshot.files import file_hash, read_record, write_record
+from fewshot.files import file_hash, read_json, read_record, write_record
 from fewshot.intervals import in_words, interval
 from fewshot.locks import replacing_folder
 from fewshot.models.network import Network
@@ -55,7 +55,7 @@ def evaluate(plan: Plan, job: EvaluationJob, store: Store, network: Network, inf
             episodes = load_episodes(plan.episodes_path(plan.episodes(setting.shot)), store)
             hashes[setting.shot] = episodes.hash
             # The scale belongs to the test, not to the adaptation, so that a gain by adaptation is never one by another scale.
-            scale = plan.config.evaluation.scale or network.scale
+            scale = plan.config.evaluation.scale or network.test_scale
             accuracies = _accuracies(plan, job, setting, store, info["sha256"], episodes, evaluator, scale)
             save(folder / f"{setting.key}.parquet", accuracies)
             for population in setting.populations:
@@ -71,7 +71,8 @@ def evaluate(plan: Plan, job: EvaluationJob, store: Store, network: Network, inf
                 "network_key": job.network.key, "seed": job.network.seed, "adaptation": job.adaptation,
                 "way": episodes.support.shape[1], "queries": plan.config.evaluation.queries,
                 "part": plan.config.evaluation.part, "episodes": hashes, "data_hash": store.data_hash,
-                "model_sha256": info["sha256"], "adapted": _adapted(plan, job), "device": provenance.device_words(device),
+                "model_sha256": info["sha256"], "features": _features(plan, job), "adapted": _adapted(plan, job),
+                "device": provenance.device_words(device),
                 "code": job_code.evaluation(),
                 "git_revision": provenance.git_revision(), "versions": provenance.versions(), "settings": records,
             },
@@ -126,8 +127,14 @@ def _adapted(plan: Plan, job: EvaluationJob, folder: Callable[[Plan, AdaptationJ
     return [file_hash(path) for path in records if path.exists()]
 
 
+def _features(plan: Plan, job: EvaluationJob) -> str | None:
+    """Hash of the network's features as their record has it; None: there is none."""
+    record = plan.features_dir(job.network) / "features.json"
+    return read_json(record).get("files", {}).get("features.npy") if record.exists() else None
+
+
 def is_current(plan: Plan, job: EvaluationJob) -> bool:
-    """Whether there are results of these very settings on the network and the adaptation that are there now, by this code.
+    """Whether there are results of these very settings on the network, features and adaptation that are there, by this code.
 
     Those of an earlier version do not tell their code, and those that were carried here may be of another: both count.
     """
@@ -137,8 +144,10 @@ def is_current(plan: Plan, job: EvaluationJob) -> bool:
     except DataError:
         return False
     model = read_record(plan.network_dir(job.network) / "model.json")
-    if not is_taken(plan, job) and record.get("code") not in (None, job_code.evaluation()):
-        return False
+    if not is_taken(plan, job):
+        now = {"code": job_code.evaluation(), "features": _features(plan, job)}
+        if any(value is not None and record.get(name) not in (None, value) for name, value in now.items()):
+            return False
     wanted = [json.loads(json.dumps(plan.identity(job, setting))) for setting in job.settings]
     return (
         record.get("model_sha256") == model.get("sha256")

@@ -61,6 +61,7 @@ class Trainer:
         validate: network -> `accuracy`, maybe half its interval `ci95`, percent, and what else is to be recorded; None: never.
         factors: learning-rate factors of some of the network's modules, such as new layers on a trained network.
         weights_hash: of the file of weights that the network starts from, if it does; for the record.
+        rate_key: the setting of the learning rate, for the error of a training that diverges.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Trainer:
         validate: Callable[[Network], Mapping[str, float]] | None = None,
         factors: dict[torch.nn.Module, float] | None = None,
         weights_hash: str | None = None,
+        rate_key: str = "stage1.training.optimizer.lr",
     ) -> None:
         self.settings, self.name, self.seed, self.device = settings, name, seed, images.device
         self.images, self.labels, self.batches, self.validate_network = images, labels, batches, validate
@@ -86,7 +88,7 @@ class Trainer:
         self.optimizer = build_optimizer(
             settings.optimizer, (network, objective), factors or {}, fused=self.device.type == "cuda"
         )
-        self.state, self.weights_hash = state, weights_hash
+        self.state, self.weights_hash, self.rate_key = state, weights_hash, rate_key
         self.progress, self.best = state.load(network, objective, self.optimizer)
         # Of fixed shapes, or a second network of a process would be compiled for all shapes, without channels-last kernels.
         self.compiled = torch.compile(network, dynamic=False) if settings.compile else network
@@ -96,7 +98,11 @@ class Trainer:
         self.precision = "bfloat16" if self.bfloat16 else "TF32" if in_tf32 else "float32"
 
     def run(self, stop: Callable[[int], bool]) -> bool:
-        """Train to the end; False if `stop` ended it before, with the state saved."""
+        """Train to the end; False if `stop` ended it before, with the state saved.
+
+        Raises:
+            FewshotError: the loss, or a parameter, is not finite. The last state that was saved stays.
+        """
         settings, progress = self.settings, self.progress
         self.network.train()
         started, saved = time.monotonic() - progress.seconds, time.monotonic()
@@ -114,13 +120,14 @@ class Trainer:
                     rate.restart(progress.iteration)
                 bar.update()
                 halt = stop(progress.iteration)
-                # A state is never saved over the last good one; the next log line says what happened.
-                if (halt or time.monotonic() - saved > settings.save_every) and math.isfinite(float(loss)):
+                if halt or time.monotonic() - saved > settings.save_every:
+                    self.require_finite()  # the loss is of before the step; no state is saved over the last good one
                     progress.seconds = time.monotonic() - started
                     self.state.save(self.network, self.objective, self.optimizer, progress, self.best)
                     saved = time.monotonic()
                 if halt:
                     return False
+        self.require_finite()
         progress.seconds = time.monotonic() - started
         if self.best:
             self.network.load_state_dict(self.best)
@@ -171,17 +178,35 @@ class Trainer:
         """
         iteration = self.progress.iteration
         if not math.isfinite(loss):
-            raise FewshotError(
-                f"training {self.name}: the loss is {loss} at iteration {iteration}; lower stage1.training.optimizer.lr "
-                f"(the last good state, if any, is {self.state.path})"
-            )
+            raise self._diverged(f"the loss is {loss}")
         self.progress.metrics.append(
             {"iteration": iteration, "loss": loss, "accuracy": 100 * right, "lr": self.learning_rate(iteration - 1),
              "scale": self.network.scale, "images_per_second": images_per_second}
         )  # fmt: skip
 
+    def require_finite(self) -> None:
+        """Refuse a network, or an objective, with parameters or statistics that are not finite.
+
+        Raises:
+            FewshotError: one is not.
+        """
+        held = [*self.network.state_dict().values(), *self.objective.state_dict().values()]
+        if not torch.stack([torch.isfinite(one).all() for one in held]).all():
+            raise self._diverged("the parameters are not finite")
+
+    def _diverged(self, what: str) -> FewshotError:
+        return FewshotError(
+            f"training {self.name}: {what} at iteration {self.progress.iteration}; lower {self.rate_key} "
+            f"(the last good state, if any, is {self.state.path})"
+        )
+
     def validate(self, validation: Callable[[Network], Mapping[str, float]]) -> None:
-        """Add a validation line to the metrics; keep the state if it is the best so far (of equals, the later)."""
+        """Add a validation line to the metrics; keep the state if it is the best so far (of equals, the later).
+
+        Raises:
+            FewshotError: a parameter is not finite.
+        """
+        self.require_finite()
         progress = self.progress
         measured = validation(self.network)
         accuracy = measured["accuracy"]
@@ -222,13 +247,14 @@ def prepare(
     weights_hash = provenance.pretrained_hash(job.settings)  # once: the file may be another one when the training ends
     network = Network(job.settings, len(names), store.image_size, store.mean, store.std)
     network.load_pretrained()
+    labels = torch.from_numpy(store.labels[rows])
     factor = settings.optimizer.head_factor
     return Trainer(
         network,
         build_objective(settings.objective, network, job.seed, teacher[0] if teacher else None),
-        build_sampling(settings, torch.from_numpy(rows), torch.from_numpy(store.labels[rows]), job.seed),
-        torch.from_numpy(np.array(store.images)).to(device),
-        torch.from_numpy(np.array(store.labels)).to(device),
+        build_sampling(settings, torch.arange(len(rows)), labels, job.seed),
+        torch.from_numpy(store.images[rows]).to(device),  # no others: the store of a large data set may not go onto a device
+        labels.to(device),
         settings,
         name=job.name,
         seed=job.seed,
@@ -265,7 +291,7 @@ def train(
         teacher: the network of `job.teacher`, on `device`, and its hash; None without distillation.
 
     Raises:
-        FewshotError: the loss is not finite (names the iteration; the last good state stays).
+        FewshotError: the loss, or a parameter, is not finite (names the iteration; the last good state stays).
         DataError: the state is damaged, or of another training; the validation classes do not do for their tasks.
     """
     trainer = prepare(store, job, device, state_path(folder), teacher)

@@ -12,7 +12,6 @@ from fewshot.episodes import Episodes, draw_tasks
 from fewshot.evaluation import Evaluator
 from fewshot.features import Features, compute
 from fewshot.intervals import interval, known
-from fewshot.models.heads import PoolingKind
 from fewshot.models.network import Network
 
 
@@ -55,7 +54,7 @@ class Validation:
         if distance is not None:
             found = nearest_prototype.accuracies(features, self.episodes, kind, distance, device)
         else:
-            support: PoolingKind = "gap" if kind == "dense" else kind
-            found = Evaluator(features, device).accuracies(self.episodes, support, kind, network.scale)
+            poolings = network.settings.classifier.testing
+            found = Evaluator(features, device).accuracies(self.episodes, *poolings, network.test_scale)
         accuracy, ci95 = interval(found["novel"])
         return known(accuracy=accuracy, ci95=ci95)

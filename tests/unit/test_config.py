@@ -7,7 +7,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fewshot.config import load, merge, parse, read
+from fewshot.config import FinetuningSettings, load, merge, parse, read
 from fewshot.errors import ConfigError
 from fewshot.plan import Plan
 
@@ -420,3 +420,10 @@ def test_activation_maps_show_no_network_the_images_it_was_trained_on():
     data["evaluation"]["part"] = "val"
     with pytest.raises(ConfigError, match=r"activation_maps: network 'joint' is trained on the validation classes"):
         parse(data)
+
+
+def test_keys_left_out_of_an_optimizer_of_fine_tuning_are_those_of_fine_tuning():
+    usual = FinetuningSettings().optimizer
+    given = FinetuningSettings.model_validate({"optimizer": {"lr": 0.5}}).optimizer
+    assert given == usual.model_copy(update={"lr": 0.5})
+    assert (given.name, given.weight_decay, given.head_factor) == ("rmsprop", 0.0, 10.0)

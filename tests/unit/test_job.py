@@ -132,6 +132,13 @@ def test_a_process_asked_to_end_finishes_its_step_and_ends_as_terminated():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_a_process_asked_to_end_after_its_last_step_is_through():
+    """Outputs that are being written then are whole: a queue that saw 143 would throw the training away."""
+    with until_terminated() as asked:
+        assert not asked()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
 def test_a_process_left_alone_goes_on():
     with until_terminated() as asked:
         assert not asked()

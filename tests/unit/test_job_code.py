@@ -52,7 +52,7 @@ def jobs() -> dict[str, str]:
         **{f"prepare {name}": job_code.preparation(settings) for name, settings in datasets.items()},
         "episodes": job_code.episodes(),
         **{f"train {job.name}": job_code.training(job.settings) for job in plan().networks},
-        "extract": job_code.extraction(),
+        **{f"extract {job.name}": job_code.extraction(job.settings) for job in plan().networks},
         "adapt": job_code.adaptation(plan("implants").adaptations[0]),
         "extend": job_code.extension(plan("imprinted").adaptations[0]),
         "evaluate": job_code.evaluation(),
@@ -67,8 +67,9 @@ def jobs() -> dict[str, str]:
     [
         ("data.sources.cub", {"prepare cub"}),
         ("data.sources.cifar100", {"prepare fc100", "prepare cifar_fs"}),
-        ("models.backbones.convnet", {"train small", "extend"}),
-        ("models.backbones.resnet12", {"train wide", "train base", "adapt"}),  # implants go beside its last block
+        ("models.backbones.convnet", {"train small", "extract small", "extend"}),
+        # Implants go beside its last block.
+        ("models.backbones.resnet12", {"train wide", "train base", "extract wide", "extract base", "adapt"}),
         ("objectives.prototypical", {"train wide"}),
         ("methods.implanting", {"adapt"}),
         ("methods.taskwise", {"adapt"}),

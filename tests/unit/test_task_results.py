@@ -47,6 +47,22 @@ def test_results_are_current_only_for_their_settings_network_and_data(run, edit_
     assert is_current(run, job)
 
 
+def test_results_on_features_that_were_made_anew_are_not_current(run, edit_record):
+    job = run.evaluations[0]
+    path = run.features_dir(job.network) / "features.json"
+    text = path.read_text()
+    edit_record(path, code="other")
+    assert is_current(run, job), "the same values by other code"
+    path.write_text(json.dumps(json.loads(text) | {"files": {"features.npy": "0"}}))
+    assert not is_current(run, job)
+    path.unlink()  # taken away: that says nothing against the results
+    assert is_current(run, job)
+    path.write_text(text)
+    assert is_current(run, job)
+    edit_record(run.evaluation_dir(job) / "settings.json", features=None)  # of an earlier version
+    assert is_current(run, job)
+
+
 def test_results_of_other_code_are_not_current_those_that_do_not_tell_are(run, edit_record):
     job = run.evaluations[0]
     path = run.evaluation_dir(job) / "settings.json"

@@ -7,11 +7,18 @@ import pytest
 import torch
 
 from fewshot.checkpoint import load_network
-from fewshot.config import AugmentationSettings, ClassificationSettings, NetworkSettings, OptimizerSettings, ScheduleSettings
+from fewshot.config import (
+    AugmentationSettings,
+    ClassificationSettings,
+    NetworkSettings,
+    OptimizerSettings,
+    ScheduleSettings,
+    ValidationSettings,
+)
 from fewshot.data.augment import augment
 from fewshot.errors import DataError, FewshotError
 from fewshot.plan import NetworkJob, Plan
-from fewshot.training import Trainer, prepare, train
+from fewshot.training import Trainer, prepare, train, training_images
 from fewshot.validation import Validation
 
 CPU = torch.device("cpu")
@@ -93,6 +100,37 @@ def test_a_loss_that_is_not_finite_stops_with_the_iteration_and_writes_nothing(t
     assert not (tmp_path / "net").exists()
 
 
+@pytest.mark.parametrize("save_every", [1e-9, 600])
+def test_parameters_that_are_not_finite_after_a_finite_loss_are_refused(tiny_store, job, tmp_path, monkeypatch, save_every):
+    """The loss is of before the step: the last step of all has none behind it."""
+    step, last = Trainer.step, job.settings.training.iterations - 1
+
+    def broken(self, iteration):
+        found = step(self, iteration)
+        if iteration == last:
+            next(self.network.parameters()).data.fill_(float("nan"))
+        return found
+
+    monkeypatch.setattr(Trainer, "step", broken)
+    job = changed(job, save_every=save_every, validation=ValidationSettings(every=0, keep="last"))
+    with pytest.raises(FewshotError, match=rf"the parameters are not finite at iteration {last + 1}; lower stage1\.training"):
+        train(tiny_store, job, tmp_path / "net", CPU)
+    assert not (tmp_path / "net").exists()
+    if save_every < 1:
+        monkeypatch.setattr(Trainer, "step", step)
+        left = prepare(tiny_store, job, CPU, tmp_path / "net.state")
+        assert left.progress.iteration == last, "the state of the iteration before is kept"
+        left.require_finite()
+
+
+def test_only_the_images_trained_on_go_to_the_device(tiny_store, job, tmp_path):
+    trainer = prepare(tiny_store, job, CPU, tmp_path / "s")
+    rows = tiny_store.rows("base")
+    assert torch.equal(trainer.images, torch.from_numpy(np.array(tiny_store.images[rows])))
+    assert trainer.labels.tolist() == tiny_store.labels[rows].tolist()
+    assert set(trainer.batches(0).tolist()) <= set(range(len(rows)))
+
+
 def test_bfloat16_rounds_the_backbone_and_not_the_classifier(tiny_store, job, tmp_path):
     trainer = prepare(tiny_store, changed(job, precision="bfloat16"), CPU, tmp_path / "s")
     seen = []
@@ -150,7 +188,7 @@ def test_validation_over_one_task_has_no_interval_and_is_that_of_the_kept_state(
 @pytest.mark.parametrize("network", ["c128f-gap", "resnet12-dense"])
 def test_held_out_images_are_never_trained_on(tiny_config, tiny_store, network, tmp_path):
     trainer = prepare(tiny_store, Plan(tiny_config).network(network, 0), CPU, tmp_path / "s")
-    rows = torch.cat([trainer.batches(t) for t in range(200)]).numpy()
+    rows = training_images(tiny_store, trainer.settings)[0][torch.cat([trainer.batches(t) for t in range(200)])]
     assert set(rows) == set(tiny_store.rows("base"))
     assert not tiny_store.held_out[rows].any()
 
@@ -251,7 +289,7 @@ def test_training_on_validation_classes_too_is_an_option(tiny_store, job, tmp_pa
     validation = job.settings.training.validation.model_copy(update={"every": 0, "keep": "last"})
     job = changed(job, validation=validation, classes="base+val")
     trainer = prepare(tiny_store, job, CPU, tmp_path / "s")
-    rows = torch.cat([trainer.batches(t) for t in range(200)]).numpy()
+    rows = training_images(tiny_store, trainer.settings)[0][torch.cat([trainer.batches(t) for t in range(200)])]
     assert set(rows) == set(tiny_store.rows("base")) | set(tiny_store.rows("val"))
     train(tiny_store, job, tmp_path / "net", CPU)
     network, info = load_network(tmp_path / "net")
@@ -271,9 +309,9 @@ def test_a_step_is_sgd_by_hand(tiny_store, job, tmp_path):
     own = copy.deepcopy(trainer.network).train()
     trainer.network.train()
     trainer.step(2)  # of five of warm-up: three fifths of the rate
-    rows = trainer.batches(2)
-    logits = own.logits(own.normalise(torch.from_numpy(np.array(tiny_store.images[rows.numpy()]))))
-    labels = torch.from_numpy(tiny_store.labels[rows.numpy()])
+    rows = tiny_store.rows("base")[trainer.batches(2)]
+    logits = own.logits(own.normalise(torch.from_numpy(np.array(tiny_store.images[rows]))))
+    labels = torch.from_numpy(tiny_store.labels[rows])
     loss = -sum(logits[i, k].log_softmax(-1)[label] for i, label in enumerate(labels) for k in range(logits.shape[1]))
     gradients = torch.autograd.grad(loss / logits.shape[:2].numel(), list(own.parameters()))
     after = dict(trainer.network.named_parameters())

@@ -58,6 +58,10 @@ def training_code(wildcards):
     return job_code.training(network_job(wildcards).settings)
 
 
+def extraction_code(wildcards):
+    return job_code.extraction(network_job(wildcards).settings)
+
+
 def adaptation_code(wildcards):
     return job_code.adaptation(adaptation_job(wildcards))
 

@@ -48,6 +48,6 @@ rule extract:
         mem_mb=growing(8000, of_input=2),
         runtime=growing(60),
     params:
-        code=job_code.extraction(),
+        code=extraction_code,
     script:
         "../scripts/extract.py"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from fewshot.config.base import GlobalPooling, Settings, SupportPooling
+from fewshot.config.base import GlobalPooling, Settings, SupportPooling, merge
 from fewshot.config.networks import ClassifierSettings, NetworkSettings
 from fewshot.config.training import AugmentationSettings, OptimizerSettings
 
@@ -39,7 +40,7 @@ class Extension(Method):
 
     def pooling(self, network: NetworkSettings) -> SupportPooling:
         """What it makes one vector of an image with: as the network's classifier pools; of locations (`dense`), by average."""
-        return "gap" if network.classifier.pooling == "dense" else network.classifier.pooling
+        return network.classifier.testing[0]
 
     def check_network(self, name: str, network: NetworkSettings) -> None:
         """Raise ValueError where the method cannot extend a network; its message names the network and the cure."""
@@ -52,7 +53,8 @@ class FinetuningSettings(Settings):
     """Passes over the training images, those of a novel class counted once however often they are drawn."""
     batch_size: Annotated[int, Field(ge=2)] = 64
     optimizer: OptimizerSettings = OptimizerSettings(name="rmsprop", lr=1e-4, weight_decay=0.0, head_factor=10.0)
-    """`head_factor` is the classifier's alone, for the embedding layer is trained already; in joint training it is of both."""
+    """Keys left out are as here, not as in stage 1. `head_factor` is the classifier's alone, for the embedding layer is trained
+    already; in joint training it is of both."""
     decay: Annotated[float, Field(gt=0, le=1)] = 0.94
     """Factor by which the learning rate falls every `decay_epochs` epochs."""
     decay_epochs: Annotated[int, Field(ge=1)] = 4
@@ -62,6 +64,12 @@ class FinetuningSettings(Settings):
     """None: that of stage 1."""
     measure_every: Annotated[int, Field(ge=1)] = 1
     """Epochs between two points of the curves of accuracy."""
+
+    @field_validator("optimizer", mode="before")
+    @classmethod
+    def _over_these_defaults(cls, value: object) -> object:
+        usual = cls.model_fields["optimizer"].get_default()
+        return merge(usual.as_dict(), value) if isinstance(value, Mapping) else value
 
 
 class ImprintingSettings(Extension):

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from fewshot.config.backbones import BackboneSettings
-from fewshot.config.base import Name, Settings, merge
+from fewshot.config.base import Name, QueryPooling, Settings, SupportPooling, merge
 from fewshot.config.episodic import DistanceSettings, EpisodicSettings, LiftedStructuredSettings
 from fewshot.config.training import TrainingSettings
 
@@ -23,6 +23,14 @@ class ClassifierSettings(Settings):
     scale: Annotated[float, Field(gt=0)] = 10.0
     """Initial scale tau of the cosine classifier (eq. 7)."""
     learn_scale: bool = True
+
+    @property
+    def testing(self) -> tuple[SupportPooling, QueryPooling]:
+        """Pooling of support and of queries at testing: what the network was trained with, on both sides.
+
+        Of networks trained densely GAP on support and dense queries (paper 000, Tables 4 and 5).
+        """
+        return ("gap", "dense") if self.pooling == "dense" else (self.pooling, self.pooling)
 
 
 class NetworkSettings(Settings):

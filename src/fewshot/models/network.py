@@ -80,6 +80,12 @@ class Network(nn.Module):
         """The classifier's scale tau (1 for a linear one)."""
         return float(self.classifier.scale.detach())
 
+    @property
+    def test_scale(self) -> float:
+        """Scale tau of prototypes' cosines at testing (eq. 14): the classifier's; of one without a scale, the settings'."""
+        classifier = self.settings.classifier
+        return self.scale if classifier.kind == "cosine" else classifier.scale
+
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (B, 3, H, W) -> feature map (B, d, h, w).
 

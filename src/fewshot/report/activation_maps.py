@@ -49,17 +49,19 @@ class Subject:
 
     Attributes:
         name: in the config.
-        query: how it judges an image: pooled as its classifier has them, so `dense` (eq. 14) where it was trained densely.
     """
 
     name: str
     network: Network
-    query: PoolingKind
 
     @property
-    def support(self) -> PoolingKind:
-        """How the support images of its prototypes are pooled."""
-        return "gap" if self.query == "dense" else self.query
+    def poolings(self) -> tuple[PoolingKind, PoolingKind]:
+        """Of the support images of its prototypes, and of the images it judges: `dense` (eq. 14) where it was trained densely.
+
+        Maps are of single locations, so features that are flattened in training are averaged here.
+        """
+        classifier = self.network.settings.classifier
+        return ("gap", "gap") if classifier.pooling == "flatten" else classifier.testing
 
     def judge(self, values: Tensor, weights: Tensor | None, truth: Tensor) -> tuple[Tensor, Tensor]:
         """Predictions and maps of images.
@@ -77,11 +79,11 @@ class Subject:
             if weights is None:
                 scores: Tensor = self.network.classifier(vectors)
                 return scores
-            return scaled_cosine(vectors, weights, self.network.scale)
+            return scaled_cosine(vectors, weights, self.network.test_scale)
 
         dense = logits(values)
         maps = dense.softmax(-1).gather(2, truth[:, None, None].expand(-1, values.shape[1], 1)).squeeze(-1)
-        return predict(logits(pool_locations(values, self.query))), maps
+        return predict(logits(pool_locations(values, self.poolings[1]))), maps
 
 
 @dataclass(frozen=True)
@@ -136,8 +138,7 @@ def _panel(store: Store, subjects: Sequence[Subject], example: Example) -> drawi
 
 def _subject(plan: Plan, store: Store, name: str, device: torch.device) -> Subject:
     network, _ = load_network(plan.network_dir(plan.network(name, plan.config.seeds[0])), device, store.data_hash)
-    pooling = network.settings.classifier.pooling
-    return Subject(name, network, "gap" if pooling == "flatten" else pooling)  # maps are of single locations
+    return Subject(name, network)
 
 
 # --- the search ------------------------------------------------------------------------------------------------------
@@ -210,7 +211,7 @@ def _novel(
         for chosen, images in tasks:
             support = torch.from_numpy(np.searchsorted(batch, np.stack([image[:shot] for image in images])))
             prototypes = [
-                pool_locations(values[support], subject.support).squeeze(-2).mean(1)
+                pool_locations(values[support], subject.poolings[0]).squeeze(-2).mean(1)
                 for subject, values in zip(subjects, both, strict=True)
             ]
             queries = np.concatenate([image[shot:] for image in images])

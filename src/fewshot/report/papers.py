@@ -101,9 +101,5 @@ def method_name(network: NetworkSettings, adaptation: AdaptationSettings | None)
 
 
 def usual_pooling(network: NetworkSettings) -> str:
-    """Support/query pooling at testing: what the network was trained with, on both sides.
-
-    Of networks trained densely GAP on support and dense queries (paper 000, Tables 4 and 5).
-    """
-    pooling = network.classifier.pooling
-    return "gap/dense" if pooling == "dense" else f"{pooling}/{pooling}"
+    """Support/query pooling at testing, as settings write a pair: see `ClassifierSettings.testing`."""
+    return "/".join(network.classifier.testing)

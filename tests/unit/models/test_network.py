@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch.nn import functional as F
 
@@ -14,6 +15,12 @@ def test_normalise_is_the_textbook_formula_in_channels_last_memory():
     torch.testing.assert_close(out, expected.permute(0, 3, 1, 2))
     assert out.is_contiguous(memory_format=torch.channels_last)
     assert network.logits(out).shape == (2, 1, 3)
+
+
+@pytest.mark.parametrize(("classifier", "scale"), [({}, 10.0), ({"scale": 7}, 7.0), ({"kind": "linear", "scale": 7}, 7.0)])
+def test_prototypes_are_compared_at_the_scale_of_the_classifier_or_of_the_settings_where_it_has_none(classifier, scale):
+    network = Network(NetworkSettings.model_validate({"backbone": {"name": "c128f"}, "classifier": classifier}), 3, 32)
+    assert network.test_scale == scale
 
 
 def test_an_embedding_is_the_linear_layer_of_the_pooled_features():

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from fewshot.checkpoint import load_network, save_network
+from fewshot.config import ClassifierSettings
 from fewshot.data.store import Store, open_store
 from fewshot.errors import ConfigError, DataError
 from fewshot.models.network import Network
@@ -52,16 +53,22 @@ def softmax(values: list[float]) -> list[float]:
     return [value / sum(exps) for value in exps]
 
 
+def pooled_by(network: Network, pooling: str) -> Network:
+    """The network as if it had been trained with a pooling."""
+    network.settings = network.settings.model_copy(update={"classifier": ClassifierSettings(pooling=pooling)})
+    return network
+
+
 @pytest.mark.parametrize("query", ["gap", "gmp", "dense"])
 @pytest.mark.parametrize("prototypes", [True, False])
 def test_judgement_is_the_plain_loop(made_run: Make, query: str, prototypes: bool) -> None:
     job = made_run(**SMALL).networks[-1]
     torch.manual_seed(3)
-    network = Network(job.settings, 4, 32)
+    network = pooled_by(Network(job.settings, 4, 32), query)
     values, truth = torch.randn(5, 4, 6), torch.tensor([0, 1, 2, 2, 1])
     weights = torch.randn(3, 6) if prototypes else None
     with torch.inference_mode():
-        predicted, maps = Subject("one", network, query).judge(values, weights, truth)  # type: ignore[arg-type]
+        predicted, maps = Subject("one", network).judge(values, weights, truth)
     vectors = network.classifier.weight.detach() if weights is None else weights
     for i in range(5):
         places = [softmax([network.scale * cosine(values[i, k], w) for w in vectors]) for k in range(4)]
@@ -75,10 +82,7 @@ def test_judgement_is_the_plain_loop(made_run: Make, query: str, prototypes: boo
 
 
 def examples(plan: Plan, store: Store, count: int) -> list[Example]:
-    pair = [
-        Subject(name, load_network(plan.network_dir(plan.network(name, 0)))[0], "gap" if "gap" in name else "dense")
-        for name in ("r12-gap", "r12-dense")
-    ]
+    pair = [Subject(name, load_network(plan.network_dir(plan.network(name, 0)))[0]) for name in ("r12-gap", "r12-dense")]
     return find_examples(store, pair, 2, count)
 
 
@@ -101,7 +105,9 @@ def test_examples_are_what_their_case_says(made_run: Make) -> None:
 
 def test_prototypes_are_pooled_as_the_classifier_judges(made_run: Make) -> None:
     network = Network(made_run(**SMALL).networks[-1].settings, 4, 32)
-    assert [Subject("one", network, query).support for query in ("gap", "gmp", "dense")] == ["gap", "gmp", "gap"]
+    pairs = {"gap": ("gap", "gap"), "gmp": ("gmp", "gmp"), "dense": ("gap", "dense"), "flatten": ("gap", "gap")}
+    for pooling, pair in pairs.items():
+        assert Subject("one", pooled_by(network, pooling)).poolings == pair
 
 
 def test_the_search_is_the_same_each_time(made_run: Make) -> None:
@@ -199,7 +205,7 @@ def test_base_images_may_be_taken_for_validation_classes_that_were_trained_on(ma
         info = {"classes": list("abcdef"), "image_size": store.image_size, "data_hash": store.data_hash}
         save_network(network, plan.network_dir(job), info)
     rows = store.rows("held_out")
-    subjects = [Subject(job.name, load_network(plan.network_dir(job))[0], "gap") for job in plan.networks]
+    subjects = [Subject(job.name, load_network(plan.network_dir(job))[0]) for job in plan.networks]
     found = next(activation_maps._base(store, subjects, np.random.default_rng(0)))
     assert len(found) == len(rows)
     assert {example.predictions for example in found} == {(always, always)}
