@@ -1,5 +1,7 @@
 """The documentation as a site: `make docs`, then docs/_build/index.html."""
 
+import re
+
 from docutils.nodes import SkipNode
 from docutils.utils.math.latex2mathml import tex2mathml
 
@@ -50,6 +52,12 @@ def _whole(app, name, source):
     source[0] = source[0].replace(" ± ", "\u00a0±\u00a0")
 
 
+def _here(app, name, source):
+    """Links to the pages of `config/` lead to the pages of the site that include them."""
+    for page, there in (("settings", "README"), ("published", "published")):
+        source[0] = re.sub(rf"\]\((\.\./)+config/{there}\.md", f"](/{page}.md", source[0])
+
+
 def _formula(writer, node):
     """A formula as MathML, which browsers draw by themselves: the site fetches nothing."""
     block = node.tagname == "math_block"
@@ -63,4 +71,5 @@ def setup(app):
     app.connect("autodoc-process-docstring", _plain, priority=400)
     app.connect("autodoc-process-docstring", _restored, priority=600)
     app.connect("source-read", _whole)
+    app.connect("source-read", _here)
     app.add_html_math_renderer("mathml", (_formula, None), (_formula, None))

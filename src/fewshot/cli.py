@@ -1,4 +1,4 @@
-"""`fewshot`: the pipeline's functions without Snakemake. Each command reads a run file and does one arrow of the pipeline.
+"""`fewshot`: the pipeline's functions without Snakemake. Each command reads a run file and does one step of the pipeline.
 
     fewshot prepare config/runs/fc100.yaml
     fewshot train config/runs/fc100.yaml --network resnet12-dense
@@ -32,12 +32,12 @@ from fewshot.taken import adaptation_folder, evaluation_folder
 
 logger = logging.getLogger(__name__)
 app = typer.Typer(
-    help="Few-shot image classification experiments, one arrow of the pipeline a command.",
+    help="Few-shot image classification experiments; each command is one step of the pipeline.",
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
 )  # fmt: skip
 
 Config = Annotated[Path, typer.Argument(help="The run's YAML file, as config/runs/fc100.yaml.")]
-Network = Annotated[str | None, typer.Option(help="Only this network of stage1.networks (default: all).")]
+Network = Annotated[str | None, typer.Option(help="Only this network of stage1.networks (default: all that the run uses).")]
 Seed = Annotated[int | None, typer.Option(help="Only this seed (default: all of the run).")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads (default: all cores).", min=1)]
 Force = Annotated[bool, typer.Option(help="Do again what is there already.")]
@@ -238,7 +238,9 @@ def classify(
     support: Annotated[Path, typer.Option(help="Folder with a sub-folder of images for each class.")],
     query: Annotated[Path, typer.Option(help="Folder of images to classify.")],
     out: Annotated[Path, typer.Option(help="Folder for predictions.csv and index.html.")] = Path("classified"),
-    implant: Annotated[bool, typer.Option("--implant", help="Train implants on the support images (two a class).")] = False,
+    implant: Annotated[
+        bool, typer.Option("--implant", help="Train implants on the support images (needs at least two per class).")
+    ] = False,
     scale: Annotated[float | None, typer.Option(help="Scale of the cosines (default: the network's own).", min=0.01)] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse what is no image or in no class folder, in place of skipping it.")

@@ -59,7 +59,7 @@ class FinetuningSettings(Settings):
     """Factor by which the learning rate falls every `decay_epochs` epochs."""
     decay_epochs: Annotated[int, Field(ge=1)] = 4
     balanced: bool = True
-    """Draw novel classes as often as base classes; false: draw images as often as each other."""
+    """True: novel classes are drawn as often as base classes; false: every image is drawn with the same probability."""
     augmentation: AugmentationSettings | None = None
     """None: that of stage 1."""
     measure_every: Annotated[int, Field(ge=1)] = 1

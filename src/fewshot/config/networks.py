@@ -17,7 +17,7 @@ class ClassifierSettings(Settings):
     """The stage-1 classifier and what it sees of the feature map."""
 
     kind: Literal["cosine", "linear", "none"] = "cosine"
-    """`none`: for episodic training, which has prototypes in place of class weights."""
+    """`none`: for episodic training, which has prototypes in place of class weights, and for the lifted structured loss."""
     pooling: Literal["gap", "gmp", "dense", "flatten"] = "gap"
     """`dense`: every location is classified against the shared weights (eq. 9-10). Of episodic training: what is compared."""
     scale: Annotated[float, Field(gt=0)] = 10.0

@@ -18,6 +18,7 @@ class OptimizerSettings(Settings):
     name: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
     lr: Annotated[float, Field(gt=0)] = 0.1
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    """With sgd, adam and rmsprop added to the gradient (L2 term); with adamw decoupled from it."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """For sgd and rmsprop."""
     nesterov: bool = True
