@@ -15,7 +15,7 @@ from fewshot.config import NetworkSettings
 from fewshot.data.augment import augment
 from fewshot.models.network import Network
 from fewshot.objectives import build_objective
-from fewshot.optimization import generator
+from fewshot.optimization import Draw, generator
 from fewshot.resume import State
 from fewshot.sampling import Batches
 from fewshot.training import Trainer
@@ -99,7 +99,9 @@ def run(options: Options) -> tuple[list[Row], list[Growth]]:
 
 def _inputs(made: Trainer, options: Options) -> float:
     def draw() -> Tensor:
-        return augment(made.images, made.batches(0).to(made.device), made.settings.augmentation, generator(0, 2, 0))
+        return augment(
+            made.images, made.batches(0).to(made.device), made.settings.augmentation, generator(0, Draw.AUGMENTATION, 0)
+        )
 
     return seconds(draw, options)
 

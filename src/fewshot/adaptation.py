@@ -66,18 +66,21 @@ def adapt(network: Network, sha256: str, store: Store, episodes: Episodes, job: 
     method, device = METHODS[job.settings.method], network.mean.device
     tasks, (way, shot), started = job.tasks, episodes.support.shape[1:], time.monotonic()
     index, rows = _used_images(episodes, tasks)
-    stream = _frozen_stream(network, sha256, store, rows)
-    chunk = tasks_at_once(stream, way, shot, device)
+    height, width = network.feature_shape[1:]
     state = _State(
         folder,
         identity=f"{sha256}/{job.key}/{episodes.hash}/{tasks}/{job_code.adaptation(job)}",
-        shape=(*index.shape, stream.features.shape[1], job.settings.width),
+        shape=(*index.shape, height * width, job.settings.width),
         epochs=job.settings.epochs,
         started=started,
     )
+    left = range(state.done, tasks)
+    if left:  # the frozen stream may take minutes: not before the state was looked at, and not where all is done
+        stream = _frozen_stream(network, sha256, store, rows)
+        left = range(state.done, tasks, tasks_at_once(stream, way, shot, device))
     bar = tqdm(initial=state.done, total=tasks, desc=f"{job.name}, {shot} shots", unit="task", mininterval=5)
-    for start in range(state.done, tasks, chunk):
-        numbers = list(range(start, min(start + chunk, tasks)))
+    for start in left:
+        numbers = list(range(start, min(start + left.step, tasks)))
         curve = torch.zeros(job.settings.epochs, 2, dtype=torch.float64, device=device)  # fetched once: no wait an epoch
 
         def report(epoch: int, losses: Tensor, accuracies: Tensor, curve: Tensor = curve) -> None:

@@ -1,7 +1,7 @@
 """Stage 2 of methods that extend the classifier: what it then says of every query of every task, on disk.
 
 Folder: predictions.npy (see `fewshot.predictions`), adapt.json, metrics.jsonl (means over tasks, a line an epoch; empty where
-nothing is trained). Finished tasks lie in a state folder beside it until all are done.
+nothing is trained). Finished tasks lie in a state folder beside it until all are done, the last seconds' apart.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ from fewshot.plan import AdaptationJob
 from fewshot.predictions import FILE
 
 logger = logging.getLogger(__name__)
+SAVE_EVERY = 5.0
+"""Seconds of finished tasks that a kill may cost: many methods need a millisecond a task, and a safe file takes four."""
 
 
 def prepare(ground: Ground, settings: Any) -> Extend:
@@ -77,14 +79,15 @@ def extend(
     tasks, (way, shot) = job.tasks, episodes.support.shape[1:]
     started = time.monotonic()
     ground = Ground(network, store, features, job.network.seed, job.name, trained)
-    method = prepare(ground, settings)
     state = _State(folder, f"{sha256}/{job.key}/{episodes.hash}/{job_code.extension(job)}")
+    method: Extend | None = None
     values, curves = [], []
     for number in tqdm(range(tasks), desc=f"{job.name}, {shot} shots", unit="task", mininterval=5):
         classes = np.repeat(np.arange(way), episodes.query.shape[2])
         task = Task(number, episodes.support[number], episodes.query[number].ravel(), classes, episodes.base[number])
         found = state.load(number)
         if found is None:
+            method = method or prepare(ground, settings)  # may take minutes, and all tasks may be done
             said, curve = _predicted(method, task, state.training(number))
             now = time.monotonic()
             found, started = (said, curve, now - started), now  # what a method prepares counts to the first task after it
@@ -135,12 +138,18 @@ def _means(curves: list[Curve]) -> list[dict[str, float]]:
     return lines
 
 
+_Done = tuple[npt.NDArray[np.int32], Curve, float]
+"""Predictions, curve and seconds of a task."""
+
+
 class _State:
-    """Finished tasks of an unfinished job, in `<folder>.state`, a file a task; and the training that is under way."""
+    """Finished tasks of an unfinished job, in `<folder>.state`, some to a file; and the training that is under way."""
 
     def __init__(self, folder: Path, identity: str) -> None:
         self.folder = state_path(folder)
         self.identity, self.seconds = identity, 0.0
+        self._waiting: dict[int, _Done] = {}
+        self._saved = time.monotonic()
         note = self.folder / "identity"
         if note.exists():
             if note.read_text() != identity:
@@ -149,30 +158,49 @@ class _State:
             shutil.rmtree(self.folder, ignore_errors=True)
             with atomic(note) as temporary:
                 temporary.write_text(identity)
+        self._done = {number: done for path in self.folder.glob("*.npz") for number, done in self._read(path)}
 
     def training(self, number: int) -> Path:
         """File of the state of a training inside a task."""
         return self.folder / f"{number}.training"
 
-    def load(self, number: int) -> tuple[npt.NDArray[np.int32], Curve, float] | None:
-        """Predictions, curve and seconds of a finished task."""
-        path = self.folder / f"{number}.npz"
-        if not path.exists():
-            return None
+    def load(self, number: int) -> _Done | None:
+        """A finished task."""
+        return self._done.pop(number, None)
+
+    def save(self, number: int, said: npt.NDArray[np.int32], curve: Curve, seconds: float) -> None:
+        """Keep a finished task, on disk by `SAVE_EVERY` at the latest; its training's state is of no more use then."""
+        self._waiting[number] = said, curve, seconds
+        trained = self.training(number)
+        if trained.exists() or time.monotonic() - self._saved > SAVE_EVERY:
+            self._write()
+            trained.unlink(missing_ok=True)
+
+    def _write(self) -> None:
+        dones = list(self._waiting.values())
+        curves: list[Curve] = []  # each once: of a method that learns once for all tasks they are one
+        for _, curve, _ in dones:
+            if curve not in curves[-1:]:
+                curves.append(curve)
+        which = np.cumsum([i > 0 and dones[i][1] != dones[i - 1][1] for i in range(len(dones))])
+        buffer = io.BytesIO()
+        np.savez(
+            buffer, numbers=np.array(list(self._waiting)), said=np.stack([said for said, _, _ in dones]), which=which,
+            curves=np.frombuffer(json.dumps(curves).encode(), dtype=np.uint8), seconds=np.array([took for _, _, took in dones]),
+        )  # fmt: skip
+        write_sealed(self.folder / f"{next(iter(self._waiting))}.npz", buffer.getvalue())
+        self._waiting, self._saved = {}, time.monotonic()
+
+    def _read(self, path: Path) -> list[tuple[int, _Done]]:
         try:
             with np.load(io.BytesIO(read_sealed(path)), allow_pickle=False) as file:
-                return file["said"], json.loads(file["curve"].tobytes()), float(file["seconds"])
+                curves = json.loads(file["curves"].tobytes())
+                parts = file["numbers"].tolist(), file["said"], file["which"].tolist(), file["seconds"].tolist()
         except (OSError, ValueError, KeyError) as error:
             if of_the_machine(error) or out_of_memory(error):
                 raise
             raise DataError(f"{path}: damaged ({type(error).__name__}); delete {self.folder} to start anew") from None
-
-    def save(self, number: int, said: npt.NDArray[np.int32], curve: Curve, seconds: float) -> None:
-        """Keep a finished task; its training's state is of no more use."""
-        buffer = io.BytesIO()
-        np.savez(buffer, said=said, curve=np.frombuffer(json.dumps(curve).encode(), dtype=np.uint8), seconds=seconds)
-        write_sealed(self.folder / f"{number}.npz", buffer.getvalue())
-        self.training(number).unlink(missing_ok=True)
+        return [(number, (said, curves[index], took)) for number, said, index, took in zip(*parts, strict=True)]
 
     def remove(self) -> None:
         """The job is complete."""

@@ -69,9 +69,12 @@ class Finetuning:
             else Batches(torch.cat(classes), training.batch_size, seed)
         )
 
+        said: list[npt.NDArray[np.int32]] = []  # by the state measured last
+
         def measured(network: Network) -> dict[str, float]:
-            store, said = self.ground.store, self.predict(network, task)
-            found = predictions.shares(said, task.classes, store.labels[task.base], store.num_base, self.measured)
+            store = self.ground.store
+            said[:] = [self.predict(network, task)]
+            found = predictions.shares(said[0], task.classes, store.labels[task.base], store.num_base, self.measured)
             return {name: found[name] for name in self.measured} | {"accuracy": found[self.measured[0]]}
 
         start = measured(network)
@@ -83,6 +86,7 @@ class Finetuning:
             factors=dict.fromkeys(new, training.optimizer.head_factor),
             rate_key=f"stage2.{self.ground.name}.finetuning.optimizer.lr",
         )  # fmt: skip
+        begun = trainer.progress.iteration
         trainer.run(lambda iteration: False)
         curve: Curve = [{"epoch": 0, **{name: start[name] for name in self.measured}}]
         losses = {line["iteration"]: line["loss"] for line in trainer.progress.metrics if "loss" in line}
@@ -90,7 +94,8 @@ class Finetuning:
             if "validation_accuracy" in line:
                 point = {name: line[f"validation_{name}"] for name in self.measured}
                 curve.append({"epoch": line["iteration"] // epoch, "loss": losses[line["iteration"]], **point})
-        return self.predict(network, task), curve
+        resumed_at_the_end = begun == trainer.progress.iteration  # what was measured is the network before its training
+        return self.predict(network, task) if resumed_at_the_end else said[0], curve
 
     def _classes(self, task: Task) -> list[Tensor]:
         """Training rows of every class, in the order of the classifier."""

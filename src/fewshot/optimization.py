@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -58,11 +59,27 @@ def build_optimizer(
             return torch.optim.RMSprop(parameters, momentum=settings.momentum, **common)
 
 
-def generator(*numbers: int) -> torch.Generator:
-    """A CPU generator seeded by a few integers, independent streams for different ones.
+class Draw(IntEnum):
+    """What is drawn at random; each has streams of its own. The numbers stand for good: others are other results."""
 
-    PyTorch seeds its CPU generator with the low 32 bits of the number it is given, so two tuples of integers have the same
-    stream with a probability of 2^-32.
+    BATCHES = 1
+    AUGMENTATION = 2
+    IMPLANTS = 3
+    BALANCED_BATCHES = 4
+    TASKS = 5
+    RANDOM_WEIGHTS = 6
+    VIEWS = 7
+    STATISTICS = 8
+    VIEWS_OF_TESTED = 9
+    ROTATIONS = 10
+
+
+def generator(seed: int, draw: Draw, *numbers: int) -> torch.Generator:
+    """A CPU generator seeded by a run's seed, what is drawn, and which draw of it: iteration, epoch, task or the like.
+
+    Always as many `numbers` for one purpose: NumPy's seed sequences end in as many zeros as one likes, so (7, 2) is (7, 2, 0).
+    PyTorch seeds its CPU generator with the low 32 bits of the number it is given, so two others have the same stream with a
+    probability of 2^-32.
     """
-    seed = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
-    return torch.Generator().manual_seed(seed)
+    state = np.random.SeedSequence((seed, draw, *numbers)).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state >> np.uint64(1)))

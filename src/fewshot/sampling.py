@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fewshot.config import EpisodicSettings, LiftedStructuredSettings, TrainingSettings
 from fewshot.errors import DataError
-from fewshot.optimization import generator
+from fewshot.optimization import Draw, generator
 
 
 class Sampling(Protocol):
@@ -33,7 +33,10 @@ class Batches:
 
     def _order(self, epoch: int) -> Tensor:
         if self._epoch[0] != epoch:
-            self._epoch = (epoch, self.rows[torch.randperm(len(self.rows), generator=generator(self.seed, 1, epoch))])
+            self._epoch = (
+                epoch,
+                self.rows[torch.randperm(len(self.rows), generator=generator(self.seed, Draw.BATCHES, epoch))],
+            )
         return self._epoch[1]
 
     def __call__(self, iteration: int) -> Tensor:
@@ -68,7 +71,9 @@ class BalancedBatches:
     def __call__(self, iteration: int) -> Tensor:
         """The rows of an iteration, int64 (batch_size,)."""
         classes = self._order(iteration)
-        share = torch.rand(self.batch_size, generator=generator(self.seed, 4, iteration), dtype=torch.float64)
+        share = torch.rand(
+            self.batch_size, generator=generator(self.seed, Draw.BALANCED_BATCHES, iteration), dtype=torch.float64
+        )
         return self._rows[self._starts[classes] + (share * self._sizes[classes]).long()]
 
 
@@ -102,7 +107,7 @@ class Tasks:
 
     def __call__(self, iteration: int) -> Tensor:
         """The rows of a task, int64 (way x (shot + queries),): class by class, its support images first."""
-        draws = generator(self.seed, 5, iteration)
+        draws = generator(self.seed, Draw.TASKS, iteration)
         classes = self.padded[torch.randperm(len(self.padded), generator=draws)[: self.settings.way]]
         keys = torch.rand(classes.shape, generator=draws).masked_fill(classes < 0, 2.0)  # absent ones last
         return classes.gather(1, torch.argsort(keys, dim=1, stable=True)[:, : self.images]).flatten()

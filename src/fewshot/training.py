@@ -36,7 +36,7 @@ from fewshot.locks import state_path
 from fewshot.models.backbones import parameter_count
 from fewshot.models.network import Network
 from fewshot.objectives import Objective, build_objective
-from fewshot.optimization import build_optimizer, generator, learning_rate_factor
+from fewshot.optimization import Draw, build_optimizer, generator, learning_rate_factor
 from fewshot.plan import NetworkJob
 from fewshot.resume import State, copy_state
 from fewshot.sampling import Sampling, build_sampling
@@ -136,7 +136,7 @@ class Trainer:
     def step(self, iteration: int) -> tuple[Tensor, Tensor]:
         """One iteration; returns the loss and the share of images classified right, on the device."""
         rows = to_device(self.batches(iteration), self.device)
-        images = augment(self.images, rows, self.settings.augmentation, generator(self.seed, 2, iteration))
+        images = augment(self.images, rows, self.settings.augmentation, generator(self.seed, Draw.AUGMENTATION, iteration))
         rate = self.learning_rate(iteration)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["factor"]

@@ -159,7 +159,9 @@ def test_every_population_has_its_table_and_its_panel(tmp_path, monkeypatch, run
     assert set(pd.read_csv(plan.results / "summary.csv")["query_pooling"]) == {pooling}
 
 
-def test_a_killed_job_goes_on_to_the_same_bytes(run, monkeypatch):
+@pytest.mark.parametrize(("save_every", "done"), [(0.0, [0, 1, 1, 2]), (60.0, [0, 1, 0, 1, 2])])
+def test_a_killed_job_goes_on_to_the_same_bytes(run, monkeypatch, save_every, done):
+    monkeypatch.setattr(extension, "SAVE_EVERY", save_every)
     job = run.adaptations[0]
     stages.extend(run, job, threads=1)
     folder = run.adapted_dir(job)
@@ -180,9 +182,28 @@ def test_a_killed_job_goes_on_to_the_same_bytes(run, monkeypatch):
         stages.extend(run, job, threads=1)
     assert not folder.exists() or not list(folder.iterdir())
     stages.extend(run, job, threads=1)
-    assert calls == [0, 1, 1, 2]
+    assert calls == done
     assert (folder / "predictions.npy").read_bytes() == whole
     assert (folder / "metrics.jsonl").read_text() == curve
+
+
+def test_a_state_gives_back_what_it_was_given(tmp_path):
+    """Several tasks a file, each curve once; a method that learns once for all tasks is not prepared where all are done."""
+    state = extension._State(tmp_path / "out", "identity")
+    curves = [[{"epoch": 1, "loss": 0.5}], [{"epoch": 1, "loss": 0.5}], [{"epoch": 1, "loss": 0.25}]]
+    dones = [(np.full((4, 2), number, dtype=np.int32), curve, number / 8) for number, curve in enumerate(curves)]
+    for number, done in enumerate(dones):
+        if number == 2:
+            state.training(number).write_text("of a training within the task")
+        state.save(number, *done)
+    assert [path.name for path in state.folder.glob("*.npz")] == ["0.npz"], "a training that ended is worth a file"
+    assert not state.training(2).exists()
+    again = extension._State(tmp_path / "out", "identity")
+    for number, (said, curve, seconds) in enumerate(dones):
+        found = again.load(number)
+        np.testing.assert_array_equal(found[0], said)
+        assert found[1:] == (curve, seconds)
+    assert again.load(3) is None
 
 
 def test_a_state_of_other_code_or_settings_is_refused(run, monkeypatch):

@@ -3,7 +3,7 @@ import torch
 
 from fewshot.config import NetworkSettings, OptimizerSettings, ScheduleSettings
 from fewshot.models.network import Network
-from fewshot.optimization import build_optimizer, generator, learning_rate_factor
+from fewshot.optimization import Draw, build_optimizer, generator, learning_rate_factor
 
 
 def test_steps_are_the_table_of_the_recipe():
@@ -26,9 +26,11 @@ def test_exponential_decay_is_the_papers():
 
 
 def test_generators_are_independent_streams():
-    draws = {tuple(torch.rand(3, generator=generator(*n)).tolist()) for n in [(0, 1, 2), (0, 2, 1), (0, 1, 3), (1, 1, 2)]}
-    assert len(draws) == 4
-    assert torch.equal(torch.rand(3, generator=generator(0, 1)), torch.rand(3, generator=generator(0, 1)))
+    streams = [(seed, draw, number) for seed in (0, 1) for draw in Draw for number in (0, 1)]
+    draws = {tuple(torch.rand(3, generator=generator(*stream)).tolist()) for stream in streams}
+    assert len(draws) == len(streams) == 4 * len(set(map(int, Draw)))
+    again = (torch.rand(3, generator=generator(0, Draw.TASKS, 5)) for _ in range(2))
+    assert torch.equal(*again)
 
 
 @pytest.mark.parametrize(("name", "kind"), [("sgd", "SGD"), ("adam", "Adam"), ("adamw", "AdamW"), ("rmsprop", "RMSprop")])

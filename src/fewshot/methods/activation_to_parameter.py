@@ -30,7 +30,7 @@ from fewshot.errors import FewshotError
 from fewshot.features import batch_size
 from fewshot.methods.base import DRAWN_AT_ONCE, Curve, Extend, Ground, Rows, Task, decide
 from fewshot.models.heads import PoolingKind, pool, pool_locations
-from fewshot.optimization import generator
+from fewshot.optimization import Draw, generator
 from fewshot.training import training_images
 
 ROWS = 4096
@@ -102,7 +102,7 @@ def train(classes: ClassActivations, settings: ActivationMappingSettings, seed: 
     )
     truth, curve, sums = torch.arange(count, device=device), Curve(), torch.zeros(2, device=device)
     for iteration in tqdm(range(settings.iterations), desc="activations to parameters", unit="it", mininterval=5):
-        statistics, queries = classes.draw(settings.mean_share, generator(seed, 8, iteration))
+        statistics, queries = classes.draw(settings.mean_share, generator(seed, Draw.STATISTICS, iteration))
         logits = queries @ mapping(statistics).T
         loss = F.cross_entropy(logits, truth)
         optimizer.zero_grad(set_to_none=True)
@@ -172,7 +172,10 @@ class _Mapped:
         augmentation = network.settings.training.augmentation
         for start in tqdm(range(0, len(rows), DRAWN_AT_ONCE), desc="activations", unit="batch", mininterval=5):
             images = torch.from_numpy(np.array(self.ground.store.images[rows[start : start + DRAWN_AT_ONCE]])).to(self.device)
-            order, random = torch.arange(len(images), device=self.device), generator(self.ground.seed, 9, start)
+            order, random = (
+                torch.arange(len(images), device=self.device),
+                generator(self.ground.seed, Draw.VIEWS_OF_TESTED, start),
+            )
             seen = [augment(images, order, augmentation, random) for _ in range(views)]
             for few in zip(*(torch.split(one, batch_size(self.device, one.shape[1])) for one in seen), strict=True):
                 pooled = [pool(network(network.normalise(one)).float(), self.pooling)[:, 0] for one in few]

@@ -30,7 +30,7 @@ from fewshot.methods.taskwise import TAPS, convolve
 from fewshot.models.backbones.resnet12 import ResNet12
 from fewshot.models.heads import PoolingKind, locations, pool_locations
 from fewshot.models.network import Network
-from fewshot.optimization import generator
+from fewshot.optimization import Draw, generator
 
 STORED = torch.float16
 """What the implants see is stored in half precision: at 84 px 256 kB an image instead of 512. Computed is in float32."""
@@ -121,7 +121,7 @@ class Implants:
             shapes["shortcut"] = (inputs, width)
 
         def drawn(task: int) -> list[Tensor]:
-            random = generator(seed, 3, task)
+            random = generator(seed, Draw.IMPLANTS, task)
             return [torch.randn(shape, generator=random) for shape in shapes.values()]
 
         with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # a GPU would wait for hundreds of tasks' draws

@@ -25,7 +25,7 @@ from fewshot.features import batch_size
 from fewshot.finetuning import Finetuning
 from fewshot.methods.base import DRAWN_AT_ONCE, Curve, Extend, Ground, Task, decide
 from fewshot.models.heads import CosineClassifier, NoClassifier, pool, pool_locations
-from fewshot.optimization import generator
+from fewshot.optimization import Draw, generator
 
 _ROWS = 4096
 """Images whose logits are held at once."""
@@ -111,11 +111,15 @@ class _Imprinting:
         device = self.classifier.weight.device
         rows, classes = task.exemplars
         if self.settings.weights == "random":
-            return random_weights(task.way, self.classifier.weight.shape[1], generator(self.ground.seed, 6, task.number))
+            return random_weights(
+                task.way, self.classifier.weight.shape[1], generator(self.ground.seed, Draw.RANDOM_WEIGHTS, task.number)
+            )
         views = self.settings.views
         if not views:
             return imprint(self._embeddings(rows), torch.from_numpy(classes).to(device), task.way)
-        seen = torch.cat([self._view(rows, generator(self.ground.seed, 7, task.number, view)) for view in range(views)])
+        seen = torch.cat(
+            [self._view(rows, generator(self.ground.seed, Draw.VIEWS, task.number, view)) for view in range(views)]
+        )
         return imprint(seen, torch.from_numpy(classes).to(device).repeat(views), task.way)
 
     def _embeddings(self, rows: npt.NDArray[np.int64]) -> Tensor:

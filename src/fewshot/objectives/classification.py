@@ -19,7 +19,7 @@ from fewshot.device import to_device
 from fewshot.models.heads import classification_loss, pool, predict
 from fewshot.models.network import Network
 from fewshot.objectives.base import FeatureMap, Objective
-from fewshot.optimization import generator
+from fewshot.optimization import Draw, generator
 
 TURNS = 4
 
@@ -79,7 +79,9 @@ class Classification(Objective):
         if every:
             turned = torch.cat([torch.rot90(images, turn, (1, 2)) for turn in range(TURNS)])
             return turned, torch.arange(TURNS, device=images.device).repeat_interleave(len(images))
-        drawn = to_device(torch.randint(TURNS, (len(images),), generator=generator(self.seed, 4, iteration)), images.device)
+        drawn = to_device(
+            torch.randint(TURNS, (len(images),), generator=generator(self.seed, Draw.ROTATIONS, iteration)), images.device
+        )
         turned = images
         for turn in range(1, TURNS):
             turned = torch.where((drawn == turn).view(-1, 1, 1, 1), torch.rot90(images, turn, (1, 2)), turned)

@@ -23,7 +23,7 @@ from fewshot.features import load as load_features
 from fewshot.methods import activation_to_parameter as method
 from fewshot.methods.activation_to_parameter import ActivationMapping, ClassActivations, class_means, train
 from fewshot.methods.base import Ground, Task
-from fewshot.optimization import generator
+from fewshot.optimization import Draw, generator
 from fewshot.plan import Plan
 from fewshot.report.graph import counts
 from fewshot.report.times import job_times
@@ -94,7 +94,7 @@ def test_statistics_are_one_activation_of_the_class_or_its_mean(activations):
     classes = ClassActivations(values, labels)
     means, seen = 0, [set() for _ in range(6)]
     for iteration in range(400):
-        statistics, queries = classes.draw(0.3, generator(1, iteration))
+        statistics, queries = classes.draw(0.3, generator(1, Draw.STATISTICS, iteration))
         for label in range(6):
             members = values[labels == label]
             query = (members == queries[label]).all(1).nonzero().flatten()
@@ -116,7 +116,7 @@ def test_training_is_sgd_on_the_cross_entropy_over_all_classes(activations):
     own = ActivationMapping(10)
     velocity = [torch.zeros_like(parameter) for parameter in own.parameters()]
     for iteration in range(3):
-        statistics, queries = classes.draw(0.3, generator(4, 8, iteration))
+        statistics, queries = classes.draw(0.3, generator(4, Draw.STATISTICS, iteration))
         weights = own(statistics)
         terms = [-(weights @ query).log_softmax(0)[label] for label, query in enumerate(queries)]
         gradients = torch.autograd.grad(sum(terms) / 6, list(own.parameters()))
@@ -299,7 +299,7 @@ def test_bad_settings_are_refused_by_name(path, value, message):
 
 def test_a_query_is_drawn_apart_from_the_statistic(activations):
     classes = ClassActivations(*activations)
-    pairs = (classes.draw(0.0, generator(1, iteration)) for iteration in range(400))
+    pairs = (classes.draw(0.0, generator(1, Draw.STATISTICS, iteration)) for iteration in range(400))
     alike = sum(int((statistics == queries).all(1).sum()) for statistics, queries in pairs)
     assert alike / 2400 == pytest.approx(1 / 25, abs=0.02)
 
@@ -309,7 +309,7 @@ def test_the_curve_is_of_means_over_its_iterations(activations):
     classes, losses, right = ClassActivations(*activations), [], []
     _, curve = train(classes, SETTINGS.model_copy(update={"iterations": 300, "lr": 0.0}), seed=2)
     for iteration in range(300):
-        statistics, queries = classes.draw(0.3, generator(2, 8, iteration))
+        statistics, queries = classes.draw(0.3, generator(2, Draw.STATISTICS, iteration))
         logits = queries @ F.normalize(statistics, dim=1).T
         losses.append(float(F.cross_entropy(logits, torch.arange(6))))
         right.append(100 * float((logits.argmax(1) == torch.arange(6)).float().mean()))

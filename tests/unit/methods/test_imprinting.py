@@ -185,7 +185,7 @@ def test_a_scale_that_stage_1_held_fast_stays_so_in_finetuning(world, tmp_path, 
 
 
 LEARNING = {
-    "epochs": 16, "measure_every": 16, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.1},
+    "epochs": 16, "measure_every": 16, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.1, "head_factor": 1},
     "augmentation": {"flip": False, "crop_padding": 0},
 }  # fmt: skip
 

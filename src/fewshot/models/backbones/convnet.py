@@ -21,7 +21,6 @@ class ConvNet(nn.Module):
         sizes = [3, *widths]
         self.convolutions = nn.ModuleList([convolution(sizes[i], sizes[i + 1]) for i in range(4)])
         self.last_relu, self.last_pool = last_relu, last_pool
-        self.channels = sizes[-1]
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, d, H // 16, W // 16); without the last pooling H // 8, W // 8."""

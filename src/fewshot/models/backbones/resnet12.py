@@ -44,7 +44,6 @@ class ResNet12(nn.Module):
         super().__init__()
         sizes = [3, *widths[:3], widths[3] + wide]
         self.blocks = nn.ModuleList([ResidualBlock(sizes[i], sizes[i + 1]) for i in range(4)])
-        self.channels = sizes[-1]
 
     def trunk(self, x: Tensor) -> Tensor:
         """Everything below the last block: (B, 3, H, W) -> (B, c, H / 8, W / 8), the input of the last block."""

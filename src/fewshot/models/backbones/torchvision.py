@@ -24,7 +24,6 @@ from fewshot.provenance import require_weights
 
 HEAD = ("avgpool", "dropout", "fc", "aux1", "aux2")
 """Members of torchvision's models that are not part of the feature map."""
-CHANNELS = {"googlenet": 1024, "resnet18": 512, "resnet50": 2048}
 STATISTICS = {
     "googlenet": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "resnet18": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -45,7 +44,6 @@ class TorchvisionBackbone(nn.Module):
         options: dict[str, Any] = {"aux_logits": False, "init_weights": True} if settings.name == "googlenet" else {}
         model = models.get_model(settings.name, weights=None, **options)
         self.layers = nn.Sequential(OrderedDict((name, layer) for name, layer in model.named_children() if name not in HEAD))
-        self.channels = CHANNELS[settings.name]
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""

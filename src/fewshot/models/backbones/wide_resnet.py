@@ -69,8 +69,7 @@ class WideResNet(nn.Module):
     def __init__(self, depth: int, width: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(_convolution(3, 16, 3), *_groups(Block, 16, depth, width, (1, 2, 2)))
-        self.channels = 64 * width
-        self.norm = nn.BatchNorm2d(self.channels)
+        self.norm = nn.BatchNorm2d(64 * width)
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
@@ -85,7 +84,6 @@ class PostActivationWideResNet(nn.Module):
         stem = 8 * width
         groups = _groups(PostActivationBlock, stem, depth, width, (2, 2, 2))
         self.layers = nn.Sequential(_convolution(3, stem, 3), nn.BatchNorm2d(stem), nn.ReLU(), *groups)
-        self.channels = 64 * width
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""

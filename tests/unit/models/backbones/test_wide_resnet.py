@@ -13,7 +13,7 @@ def test_wrn_28_10_has_the_published_size():
     assert parameter_count(backbone) + 6_410 == pytest.approx(36.5e6, rel=0.002)
     convolutions = [one for one in backbone.modules() if isinstance(one, torch.nn.Conv2d) and one.kernel_size == (3, 3)]
     assert len(convolutions) == 25  # and three 1x1 shortcuts: 28
-    assert backbone.channels == 640
+    assert feature_shape(backbone, 32)[0] == 640
 
 
 def test_shapes():
