@@ -288,7 +288,7 @@ def test_the_benchmark_runs(part, tmp_path, monkeypatch):
     """Everything that it measures, at sizes that say nothing."""
     monkeypatch.setattr(stage1, "BATCH", {"cuda": {16: 2}})
     monkeypatch.setattr(stage1, "CASES", (("c128f", 16),))
-    monkeypatch.setattr(stage2, "TASKS", {"cuda": 2})
+    monkeypatch.setattr("fewshot.adaptation.CHUNK", {"cuda": 2, "cpu": 2})
     monkeypatch.setattr(stage2, "EPOCHS", 10)
     options = Options(CUDA, 0.0, 20, 800, tmp_path)
     monkeypatch.setattr(measure, "CALLS", {"cuda": 1})

@@ -14,7 +14,7 @@ from fewshot.report.papers import LABELS, backbone_title
 from fewshot.report.published import Published
 from fewshot.report.rendering import Accuracy, Cell, Column, Difference
 from fewshot.report.results import Row
-from fewshot.report.statistics import seed_interval
+from fewshot.report.statistics import shown_interval
 
 PAIRS = ("gmp/gmp", "gmp/dense", "gap/gap", "gap/dense", "gap/gmp", "gmp/gap", "flatten/flatten")
 """Support/query poolings at testing, in the order of the paper's Table 2; then the rest."""
@@ -67,8 +67,7 @@ class Measured:
         measured: Accuracy | None = None
         if group:
             self.shown.add(key)
-            mean, over_seeds = seed_interval([row.accuracy for row in group])
-            measured = Accuracy(mean, group[0].ci95 if over_seeds is None else over_seeds)
+            measured = Accuracy(*shown_interval([row.accuracy for row in group], group[0].ci95))
         if not self.any_published:
             return [measured]
         number = self.number(place, shot, pair, population)

@@ -20,7 +20,7 @@ from fewshot.report import drawing
 from fewshot.report.assembly import by_place, write_csv
 from fewshot.report.published import PUBLISHED, Published, load_published
 from fewshot.report.results import Row, make_rows, read_lines, read_settings, read_store
-from fewshot.report.statistics import seed_interval
+from fewshot.report.statistics import shown_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -89,11 +89,11 @@ def sweep_table(rows: Sequence[Row]) -> pd.DataFrame:
         distance = record.network.settings.distance
         if not isinstance(distance, LeakySquaredEuclideanSettings):
             continue
-        accuracy, over_seeds = seed_interval([row.accuracy for row in group])
+        accuracy, ci95 = shown_interval([row.accuracy for row in group], group[0].ci95)
         found.append(
             {
                 "network": record.network.name, "shot": record.evaluated.shot, "s": distance.s, "r": distance.r,
-                "accuracy": accuracy, "ci95": group[0].ci95 if over_seeds is None else over_seeds,
+                "accuracy": accuracy, "ci95": ci95,
                 "sweep": _without_leak(record.network.settings),
             }
         )  # fmt: skip

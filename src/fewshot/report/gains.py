@@ -20,7 +20,7 @@ from fewshot.config import (
 )
 from fewshot.report.papers import backbone_title, usual_pooling
 from fewshot.report.results import Row
-from fewshot.report.statistics import paired, seed_interval
+from fewshot.report.statistics import paired, shown_interval
 
 COLUMNS = (
     "comparison", "gain", "shot", "population", "difference", "ci95", "tasks", "excludes_zero", "published",
@@ -132,8 +132,7 @@ def _gain(before: Group, after: Group) -> dict[str, Any] | None:
     ]
     if not differences:
         return None
-    mean, over_seeds = seed_interval([difference.difference for difference in differences])
-    ci95 = differences[0].ci95 if over_seeds is None else over_seeds
+    mean, ci95 = shown_interval([difference.difference for difference in differences], differences[0].ci95)
     numbers = (before[0].published, after[0].published)
     published = None if numbers[0] is None or numbers[1] is None else numbers[1].value - numbers[0].value
     return {

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fewshot.intervals import interval
 from fewshot.report.cells import Measured, spread_of
 from fewshot.report.papers import EXTENSIONS, stage2_name
 from fewshot.report.rendering import Accuracy, Cell, Column, Table
 from fewshot.report.results import Row
-from fewshot.report.statistics import mean_interval, seed_interval
+from fewshot.report.statistics import shown_interval
 
 POPULATIONS = {
     "novel_in_all": (
@@ -94,9 +95,8 @@ def _class_means(run: Measured, rows: Sequence[Row]) -> list[Table]:
 
 
 def _over_seeds(group: Sequence[Row], population: str) -> Accuracy:
-    single = [mean_interval(row.record.class_means[population]) for row in group]
-    mean, over_seeds = seed_interval([value for value, _ in single])
-    return Accuracy(mean, single[0][1] if over_seeds is None else over_seeds)
+    single = [interval(row.record.class_means[population]) for row in group]
+    return Accuracy(*shown_interval([value for value, _ in single], single[0][1]))
 
 
 def _network(run: Measured, place: tuple[str, str]) -> list[Cell]:

@@ -19,7 +19,7 @@ from fewshot.report.assembly import by_place, write_csv
 from fewshot.report.papers import stage2_name
 from fewshot.report.published import PUBLISHED, Published, load_published
 from fewshot.report.results import Row, make_rows, read_lines, read_settings, read_store
-from fewshot.report.statistics import seed_interval
+from fewshot.report.statistics import shown_interval
 from fewshot.taken import adaptation_folder
 
 SHOWN = 8
@@ -78,14 +78,14 @@ def accuracy_table(rows: Sequence[Row]) -> pd.DataFrame:
     for group in by_place(rows).values():
         first = group[0]
         network = first.record.network
-        mean, over_seeds = seed_interval([row.accuracy for row in group])
+        mean, ci95 = shown_interval([row.accuracy for row in group], first.ci95)
         found.append(
             {
                 "network": network.name, "adaptation": first.record.adaptation, "method": first.method,
                 "objective": network.settings.training.objective.kind, "embedding": network.info["feature_shape"][0],
                 "series": series.setdefault(network.settings.model_copy(update={"embedding": None}).key(), network.name),
                 "stage2": stage2_name(first.record.adaptation_settings), "shot": first.record.evaluated.shot,
-                "population": first.population, "accuracy": mean, "ci95": first.ci95 if over_seeds is None else over_seeds,
+                "population": first.population, "accuracy": mean, "ci95": ci95,
             }
         )  # fmt: skip
     return pd.DataFrame(found)

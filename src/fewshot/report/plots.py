@@ -17,7 +17,7 @@ from fewshot.report.gains import gains_table
 from fewshot.report.papers import LABELS, backbone_title, usual_pooling
 from fewshot.report.published import PUBLISHED, Published, load_published
 from fewshot.report.results import Row, make_rows, read_lines, read_settings, read_store
-from fewshot.report.statistics import seed_interval
+from fewshot.report.statistics import shown_interval
 
 
 def draw_figures(plan: Plan, published: Path = PUBLISHED) -> None:
@@ -127,8 +127,7 @@ def published_table(rows: Sequence[Row]) -> pd.DataFrame:
 
 
 def _over_seeds(group: Sequence[Row]) -> tuple[float, float]:
-    mean, over_seeds = seed_interval([row.accuracy for row in group])
-    return mean, group[0].ci95 if over_seeds is None else over_seeds
+    return shown_interval([row.accuracy for row in group], group[0].ci95)
 
 
 def _pair(row: Row) -> str:

@@ -17,13 +17,13 @@ from fewshot.config import AS_TRAINED, AdaptationSettings, NetworkSettings
 from fewshot.data.store import open_store
 from fewshot.errors import DataError
 from fewshot.files import read_record
+from fewshot.intervals import Floats, interval
 from fewshot.plan import EvaluatedSetting, EvaluationJob, NetworkJob, Plan
 from fewshot.predictions import CLASS_MEAN
 from fewshot.report.deviations import deviations
 from fewshot.report.papers import backbone_name, method_name
 from fewshot.report.published import Number, Published
 from fewshot.report.setting import Facts
-from fewshot.report.statistics import Floats, mean_interval
 from fewshot.taken import evaluation_folder
 
 
@@ -261,7 +261,7 @@ def make_rows(plan: Plan, records: Sequence[SettingRecord], store: StoreRecord, 
                     query_pooling=evaluated.query_pooling,
                 )  # fmt: skip
             label = methods[record.network.name, record.adaptation]
-            mean, ci95 = mean_interval(accuracies)
+            mean, ci95 = interval(accuracies)
             rows.append(Row(record, population, label, mean, ci95, number, tuple(deviations(facts))))
     return rows
 

@@ -27,11 +27,6 @@ class Paired:
         return abs(self.difference) > self.ci95
 
 
-def mean_interval(accuracies: Floats) -> tuple[float, float]:
-    """Mean over tasks (T,) and half its 95 % interval by Student's t; NaN for a single task, which tells of no spread."""
-    return interval(accuracies)
-
-
 def paired(first: Floats, second: Floats) -> Paired:
     """`second` (S,) less `first` (F,) over their common tasks, the first min(F, S) of both (sample standard deviation).
 
@@ -39,10 +34,16 @@ def paired(first: Floats, second: Floats) -> Paired:
     """
     count = min(len(first), len(second))
     differences = np.round(second[:count] - first[:count], 9) + 0.0  # no -0
-    return Paired(*mean_interval(differences), count)
+    return Paired(*interval(differences), count)
 
 
 def seed_interval(means: Sequence[float]) -> tuple[float, float | None]:
     """Mean over seeds and half its 95 % interval by Student's t; no interval for one seed."""
     mean, ci95 = interval(np.asarray(means, dtype=np.float64))
     return mean, ci95 if len(means) > 1 else None
+
+
+def shown_interval(means: Sequence[float], over_tasks: float) -> tuple[float, float]:
+    """Mean over seeds and the interval that stands beside it: over the seeds; of a single one `over_tasks`."""
+    mean, over_seeds = seed_interval(means)
+    return mean, over_tasks if over_seeds is None else over_seeds

@@ -339,7 +339,10 @@ TASK = {"kind": "episodic", "way": 60, "queries": 5}
             ],
         ),
         (
-            {"method": "imprinting", "finetuning": {"optimizer": {"name": "sgd", "lr": 0.001}}},
+            {
+                "method": "imprinting",
+                "finetuning": {"optimizer": {"name": "sgd", "lr": 0.001, "weight_decay": 0.0005, "head_factor": 1}},
+            },
             [
                 "fine-tuning: SGD at 0.001, new layers times 1, instead of RMSProp at 0.0001, new layers times 10",
                 "fine-tuning: weight decay 0.0005, of which the paper says nothing",

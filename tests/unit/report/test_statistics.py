@@ -6,17 +6,18 @@ import statistics
 import numpy as np
 import pytest
 
-from fewshot.report.statistics import mean_interval, paired, seed_interval
+from fewshot.intervals import interval
+from fewshot.report.statistics import paired, seed_interval, shown_interval
 
 
 def test_interval_by_hand() -> None:
-    mean, ci95 = mean_interval(np.array([40.0, 60.0, 80.0, 60.0]))
+    mean, ci95 = interval(np.array([40.0, 60.0, 80.0, 60.0]))
     assert mean == 60
     assert ci95 == pytest.approx(3.18244631 * math.sqrt(800 / 3) / 2)  # squares 400 + 0 + 400 + 0 over n - 1 = 3
 
 
 def test_one_task_has_no_interval() -> None:
-    assert math.isnan(mean_interval(np.array([50.0]))[1])
+    assert math.isnan(interval(np.array([50.0]))[1])
 
 
 def test_paired_difference_is_a_loop_over_the_common_tasks() -> None:
@@ -58,3 +59,8 @@ def test_interval_over_seeds() -> None:
     assert mean == 52
     assert ci95 == pytest.approx(4.30265273 * 2 / math.sqrt(3))
     assert seed_interval([50.0]) == (50.0, None)
+
+
+def test_beside_a_mean_over_seeds_stands_its_own_interval_and_beside_a_single_seeds_that_over_tasks() -> None:
+    assert shown_interval([50.0], 0.3) == (50.0, 0.3)
+    assert shown_interval([50.0, 52.0, 54.0], 0.3) == seed_interval([50.0, 52.0, 54.0])
