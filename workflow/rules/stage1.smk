@@ -18,7 +18,7 @@ rule train:
     resources:
         gpu=gpus,
         mem_mb=growing(12000, of_input=1),
-        runtime=growing(1440),
+        runtime=1440,
     params:
         settings=network_settings,
         weights=weights_hash,
