@@ -171,7 +171,7 @@ def test_the_key_of_a_training_depends_on_settings_data_seed_and_teacher_alone()
 
 
 def test_a_setting_that_a_later_version_adds_changes_no_key(plan, monkeypatch):
-    """Nor does one that decides no result: as when `added` and `incidental` had named what the settings have already."""
+    """Else every training would be mirrored a second time after an upgrade."""
     (network,), (adaptation,) = plan.networks, plan.adaptations
 
     def keys():
