@@ -198,6 +198,12 @@ def test_a_job_that_holds_its_input_in_memory_asks_for_more_where_that_is_larger
     assert re.search(r"^        mem_mb=growing\(\d+, of_input=[12]", RULES[name], re.MULTILINE)
 
 
+def test_extraction_asks_for_the_features_of_the_largest_maps():
+    """Its output is not there to be measured beforehand; WRN-28-10 at 84 px, for the images of miniImageNet's test."""
+    asked = int(re.search(r"^        mem_mb=growing\((\d+),", RULES["extract"], re.MULTILINE)[1])
+    assert asked > 640 * 21 * 21 * 4 * 12000 / 1e6
+
+
 def test_mlflow_is_written_where_snakemake_runs():
     """Compute nodes need not reach its server."""
     named = (ROOT / "Snakefile").read_text().split("\nlocalrules:\n")[1].split("\n\n")[0]
