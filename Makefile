@@ -24,7 +24,7 @@ help: ## this list
 # The run file is read beforehand: of a mistake in it Snakemake says more than its one line, of a missing file a traceback.
 run: $(STAMP) ## the demonstration, up to its report (another run: CONFIG=config/runs/fc100.yaml)
 	@fewshot settings '$(CONFIG)' >/dev/null
-	snakemake --cores all --configfile '$(CONFIG)' $(SNAKEMAKE_ARGS)
+	snakemake --configfile '$(CONFIG)' $(SNAKEMAKE_ARGS)
 	@printf '\nReport   results/$(RUN)/report.html\nTables   results/$(RUN)/summary.csv, results/$(RUN)/tables/\n'
 	@printf 'Figures  results/$(RUN)/figures/\nMLflow   $(BIN)/mlflow ui   then open http://127.0.0.1:5000/#/experiments/1/runs\n'
 

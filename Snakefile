@@ -21,8 +21,10 @@ include: "workflow/rules/parameters.smk"
 report: "workflow/report/workflow.rst"
 
 
+# Compute nodes need not reach MLflow's server.
 localrules:
     init_tracking,
+    track,
 
 
 onstart:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
@@ -112,8 +113,13 @@ def job(config: Mapping[str, Any], log: str | None = None) -> Iterator[Plan]:
         file = Path(log).open("w", encoding="utf-8")  # noqa: SIM115 - closed below, where a full disk must not count
     with _closing(file), redirect_stderr(_Tee(file, sys.stderr)):
         logging.basicConfig(level=logging.INFO, format=_FORMAT, stream=sys.stderr, force=True)
-        with user_errors():
-            yield _plan(config)
+        try:
+            with user_errors():
+                yield _plan(config)
+        except Exception:
+            with suppress(OSError):  # Python itself tells it to the terminal alone, after the log is closed
+                file.write(traceback.format_exc())
+            raise
 
 
 def _plan(config: Mapping[str, Any]) -> Plan:

@@ -29,7 +29,11 @@ LINGER = 5.0
 
 
 def _locked(file: IO[str], how: int) -> bool | None:
-    """Lock an open file; False: another process has it. None: on a file system without locks, where nothing is known."""
+    """Lock a file that is open for reading and writing; False: another process has it. None: on a file system without locks,
+    where nothing is known.
+
+    On NFS a shared lock wants a file that can be read, an exclusive one a file that can be written.
+    """
     try:
         fcntl.flock(file, how)
     except BlockingIOError:
@@ -53,7 +57,7 @@ def scratch_folder(out: Path) -> Iterator[Path]:
         while True:
             folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
             held.callback(shutil.rmtree, folder, ignore_errors=True)
-            lock = held.enter_context((folder / _LOCK).open("w"))
+            lock = held.enter_context((folder / _LOCK).open("w+"))  # both ways: see `_locked`
             _locked(lock, fcntl.LOCK_SH)
             if (folder / _LOCK).exists():  # else taken for a left one, before the lock was on it
                 break
@@ -62,7 +66,7 @@ def scratch_folder(out: Path) -> Iterator[Path]:
 
 def _clear_scratch(out: Path) -> None:
     for left in out.parent.glob(f".{glob.escape(out.name)}.*.partial"):
-        with contextlib.suppress(OSError), (left / _LOCK).open() as lock:
+        with contextlib.suppress(OSError), (left / _LOCK).open("r+") as lock:
             if _locked(lock, fcntl.LOCK_EX | fcntl.LOCK_NB):
                 _remove(left)
 

@@ -55,7 +55,7 @@ def training_record(plan: Plan, job: NetworkJob) -> Record:
     return Record(
         name=f"train {job.name} seed{job.seed}",
         kind="training",
-        run_key=network_run_key(model),
+        run_key=network_run_key(job, model["data_hash"]),
         parameters=flattened({"network": model["network"], "seed": model["seed"], "image_size": model["image_size"]}),
         tags=_origin(plan, model),
         metrics=tuple(metrics),
@@ -70,8 +70,8 @@ def adaptation_record(plan: Plan, job: AdaptationJob) -> Record:
     model = read_record(plan.network_dir(job.network) / "model.json")
     settings = adapted["settings"]
     identity = {
-        "network": network_run_key(model),
-        "settings": settings,
+        "network": network_run_key(job.network, model["data_hash"]),
+        "settings": job.settings.identity(),
         "episodes": job.episodes.key,
         "tasks": job.tasks,
     }
@@ -115,9 +115,10 @@ def evaluation_records(plan: Plan, job: EvaluationJob) -> Iterator[Record]:
         )
 
 
-def network_run_key(model: Mapping[str, Any]) -> str:
-    """Hash of what a training depends on: settings, data and seed, as model.json tells them."""
-    return content_hash({name: model[name] for name in ("network", "data_hash", "seed")})
+def network_run_key(job: NetworkJob, data_hash: str) -> str:
+    """Hash of what a training depends on: settings, data, seed and teacher. Settings that a later version adds change none."""
+    teacher = {"teacher": job.teacher.key} if job.teacher else {}
+    return content_hash({"network": job.settings.identity(), **teacher, "data_hash": data_hash, "seed": job.seed})
 
 
 def curve(path: Path, step: str) -> Iterator[Metric]:

@@ -26,7 +26,7 @@ from fewshot.records import Record, adaptation_record, evaluation_records, train
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-EXPERIMENT = "fewshot"
+DEFAULT_EXPERIMENT = "fewshot"
 DEFAULT_URI = "sqlite:///mlflow.db"
 CONTENT = "fewshot.content"
 """Tag: hash of the files, parameters and metrics that the MLflow run mirrors."""
@@ -42,6 +42,14 @@ logger = logging.getLogger(__name__)
 def tracking_uri() -> str:
     """MLFLOW_TRACKING_URI where it is set, else the SQLite file of the working directory, which `mlflow ui` finds."""
     return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+
+
+def experiment_name() -> str:
+    """MLFLOW_EXPERIMENT_NAME where it is set: on a server that checkouts share, each wants one of its own.
+
+    In one experiment they would take the same job's runs for their own, and replace one another's.
+    """
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or DEFAULT_EXPERIMENT
 
 
 def public_uri() -> str:
@@ -97,7 +105,7 @@ def init(plan: Plan) -> str:
         The MLflow id of the parent; `flag_path(plan)` holds it too.
 
     Raises:
-        DataError: MLflow does not answer.
+        DataError: MLflow does not answer, or the experiment was deleted there.
     """
     client = _client()
     config = plan.config
@@ -114,7 +122,7 @@ def init(plan: Plan) -> str:
     )
     run_id = _write(client, parent, parent_id=None, run=config.run)
     client.log_dict(run_id, config.as_dict(), "config.json")
-    write_json(flag_path(plan), {"tracking_uri": public_uri(), "experiment": EXPERIMENT, "parent": run_id})
+    write_json(flag_path(plan), {"tracking_uri": public_uri(), "experiment": experiment_name(), "parent": run_id})
     return run_id
 
 
@@ -126,10 +134,11 @@ def track(plan: Plan, network: NetworkJob) -> dict[str, str]:
         Job -> MLflow run id; `tracked_path(plan, network)` holds it too.
 
     Raises:
-        DataError: a file of the network is missing or is not what it should be, or MLflow does not answer.
+        DataError: a file of the network is missing or is not what it should be, MLflow does not answer, or the experiment was
+            deleted there.
     """
     client = _client()
-    parent_id = init(plan) if not flag_path(plan).exists() else str(read_json(flag_path(plan))["parent"])
+    parent_id = _known_parent(client, plan) or init(plan)
     records = [training_record(plan, network)]
     records += [adaptation_record(plan, job) for job in plan.adaptations if job.network == network]
     for job in plan.evaluations:
@@ -147,7 +156,7 @@ def track(plan: Plan, network: NetworkJob) -> dict[str, str]:
 
 
 def _client() -> MlflowClient:
-    """A client of the tracking URI; makes the experiment where it is missing."""
+    """A client of the tracking URI."""
     # A server that is down: seconds, not MLflow's minutes; `snakemake track_all` catches up with it.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     uri = tracking_uri()
@@ -162,10 +171,42 @@ def _client() -> MlflowClient:
         uri = f"sqlite:///{Path('mlflow.db').resolve()}"
     from mlflow import MlflowClient
 
-    client = MlflowClient(tracking_uri=uri)
-    if client.get_experiment_by_name(EXPERIMENT) is None:
-        client.create_experiment(EXPERIMENT)
-    return client
+    return MlflowClient(tracking_uri=uri)
+
+
+def _experiment(client: MlflowClient) -> str:
+    """The id of the experiment, which is made where it is missing.
+
+    Raises:
+        DataError: it was deleted, which MLflow keeps in mind.
+    """
+    name = experiment_name()
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        return str(client.create_experiment(name))
+    if found.lifecycle_stage == "deleted":
+        raise DataError(
+            f"MLflow at {public_uri()}: the experiment {name!r} was deleted; `mlflow experiments restore --experiment-id "
+            f"{found.experiment_id}` brings it back, and MLFLOW_EXPERIMENT_NAME names another"
+        )
+    return str(found.experiment_id)
+
+
+def _known_parent(client: MlflowClient, plan: Plan) -> str | None:
+    """The parent that was made for the run, if it is still there: its database may be a new one, or the parent deleted."""
+    from mlflow.exceptions import MlflowException
+
+    known = read_json(flag_path(plan)).get("parent") if flag_path(plan).exists() else None
+    if known is None:
+        return None
+    try:
+        info = client.get_run(str(known)).info
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+    there = info.lifecycle_stage == "active" and str(info.experiment_id) == _experiment(client)
+    return str(known) if there else None
 
 
 def _write(client: MlflowClient, record: Record, *, parent_id: str | None, run: str) -> str:
@@ -175,13 +216,11 @@ def _write(client: MlflowClient, record: Record, *, parent_id: str | None, run: 
     from mlflow.utils import validation
     from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-    experiment = client.get_experiment_by_name(EXPERIMENT)
-    if experiment is None:
-        raise DataError(f"MLflow at {public_uri()} lost the experiment {EXPERIMENT!r}; restore it and run again")
+    experiment = _experiment(client)
     # With its name: two names of one setting are two runs.
     key = {"run_key": record.run_key, "fewshot.run": run, "fewshot.kind": record.kind, "fewshot.name": record.name}
     wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in key.items())
-    found = client.search_runs([experiment.experiment_id], wanted, max_results=1)
+    found = client.search_runs([experiment], wanted, max_results=1)
     content = _content(record, parent_id)
     run_id = found[0].info.run_id if found else ""
     start, end = record.span or (None, None)  # MLflow's Duration is then the job's, not that of this mirroring
@@ -190,7 +229,7 @@ def _write(client: MlflowClient, record: Record, *, parent_id: str | None, run: 
         client.delete_run(run_id)
     if not found or (not same and parent_id):
         # With its key from the first moment: one that is cut off is found again, and replaced.
-        run_id = client.create_run(experiment.experiment_id, start, key, record.name).info.run_id
+        run_id = client.create_run(experiment, start, key, record.name).info.run_id
     if not same:
         for some in _batches(sorted(record.parameters.items()), validation.MAX_PARAMS_TAGS_PER_BATCH):
             cut = [Param(name, value[: validation.MAX_PARAM_VAL_LENGTH]) for name, value in some]

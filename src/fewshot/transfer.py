@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import shutil
 import tarfile
 import tempfile
@@ -29,6 +30,7 @@ from fewshot.taken import adaptation_folder, beside, evaluation_folder
 logger = logging.getLogger(__name__)
 CONFIG = "run.json"
 NETWORK_FILES = ("model.safetensors", "model.json", "metrics.jsonl")
+RECORDS = ("model.json", "adapt.json", "settings.json")
 LARGEST = 256 << 20
 """Bytes of one file in an archive, at most."""
 
@@ -95,15 +97,7 @@ def take(archives: Iterable[Path], root: Path = Path()) -> tuple[Plan, list[Path
         if any(other.config != plan.config for other in plans):
             raise ConfigError(f"archives of several settings of run {plan.config.run}; take those of one `fewshot pack`")
         _check(plan, scratch, root)
-        results = {plan.evaluation_dir(job) for job in plan.evaluations} | {plan.adapted_dir(job) for job in plan.adaptations}
-        placed = []
-        for path in sorted(scratch.rglob("*"), key=lambda one: one.name in ("model.json", "settings.json")):
-            place = path.relative_to(scratch)
-            if path.is_file() and place.parts[0] in ("resources", "results"):
-                folder = beside(place.parent) if place.parent in results else place.parent
-                with atomic(root / folder / place.name) as temporary:
-                    shutil.copyfile(path, temporary)  # a new time: newer than the store they were made from
-                placed.append(folder / place.name)
+        placed = _place(plan, scratch, root)
     return plan, placed
 
 
@@ -209,7 +203,7 @@ def _check(plan: Plan, scratch: Path, root: Path) -> None:
     models: dict[Path, str | None] = {}
     for job in plan.networks:
         file = plan.network_dir(job) / "model.json"
-        if (scratch / file).exists():
+        if _is_in(scratch, plan, job):
             models[file] = checked(scratch / file, ("model.safetensors", "metrics.jsonl"))["sha256"]
         elif (root / file).exists():
             models[file] = read_json(root / file).get("sha256")
@@ -225,3 +219,45 @@ def _check(plan: Plan, scratch: Path, root: Path) -> None:
                     f"results of {evaluation.network.name}: of a network that is not here; take its archive with them "
                     "(nothing was taken)"
                 )
+
+
+def _is_in(scratch: Path, plan: Plan, job: NetworkJob) -> bool:
+    return any((scratch / file).exists() for file in _network_files(plan, job))
+
+
+def _learnt_from_its_teacher(plan: Plan, job: NetworkJob, root: Path) -> bool:
+    """Whether a student is here, whole, and of the teacher that is here."""
+    if job.teacher is None or not all((root / file).exists() for file in _network_files(plan, job)):
+        return False
+    told = read_json(root / plan.network_dir(job) / "model.json").get("teacher") or {}
+    return bool(told.get("sha256") == read_json(root / plan.network_dir(job.teacher) / "model.json").get("sha256"))
+
+
+def _place(plan: Plan, scratch: Path, root: Path) -> list[Path]:
+    """Put checked files into their places, the record of each folder last; what was placed, from `root` on.
+
+    All get the present time, as they are to be newer than the store. A student comes after its teacher, and gets the present
+    time where it was here before: Snakemake would train one again that is older than the network it learnt from.
+    """
+    placed: list[Path] = []
+    renewed: set[NetworkJob] = set()
+
+    def put(folder: Path, to: Path) -> None:
+        files = [path for path in (scratch / folder).glob("*") if path.is_file()]
+        for path in sorted(files, key=lambda one: (one.name in RECORDS, one.name)):
+            with atomic(root / to / path.name) as temporary:
+                shutil.copyfile(path, temporary)
+            placed.append(to / path.name)
+
+    for job in plan.networks:
+        folder = plan.network_dir(job)
+        if _is_in(scratch, plan, job):
+            put(folder, folder)
+            renewed.add(job)
+        elif job.teacher in renewed and _learnt_from_its_teacher(plan, job, root):
+            for name in sorted(NETWORK_FILES, key=RECORDS.__contains__):
+                os.utime(root / folder / name)
+            renewed.add(job)
+    for results in (*map(plan.adapted_dir, plan.adaptations), *map(plan.evaluation_dir, plan.evaluations)):
+        put(results, beside(results))
+    return placed

@@ -77,7 +77,7 @@ def mirrored(uri: str, run: str):
     from mlflow import MlflowClient
 
     client = MlflowClient(tracking_uri=uri)
-    experiment = client.get_experiment_by_name(tracking.EXPERIMENT)
+    experiment = client.get_experiment_by_name(tracking.experiment_name())
     found = client.search_runs([experiment.experiment_id], max_results=1000)
     assert {one.data.tags.get("fewshot.run") for one in found} == {run}
     runs = {one.info.run_name: one for one in found}

@@ -133,7 +133,7 @@ def test_a_docstring_is_no_change(project):
 
 def test_the_same_seed_gives_the_same_summary_byte_for_byte(project, copy_project, tmp_path):
     again = copy_project(tmp_path)
-    # As many cores as dvc.yaml gives: trainings share them, and another number of threads rounds otherwise.
+    # As many cores as dvc repro has: trainings share them, and another number of threads rounds otherwise.
     again.call("snakemake", "--cores", "all", "results_only")
     assert again.read("results/demo/summary.csv") == project.read("results/demo/summary.csv")
 

@@ -70,3 +70,21 @@ def test_results_that_the_command_line_made_of_other_settings_are_not_taken(copy
         project.call(*RUN)
     # And back again: what was made last is of other settings.
     assert project.planned("results_only")["evaluate"] == 3
+
+
+def test_a_student_and_its_teacher_that_were_carried_here_are_not_trained_again(copy_project, tiny, tmp_path):
+    """Also where the teacher comes last, as in the order of the alphabet."""
+    networks = tiny["stage1"]["networks"]
+    dense = networks["dense"] | {"training": {"objective": {"distillation": {"teacher": "gap"}}}}
+    settings = {"stage1": tiny["stage1"] | {"networks": {"gap": networks["gap"], "dense": dense}}}
+    away = copy_project(tmp_path / "away", **settings)
+    away.call(*RUN, "--until", "train")
+    archives = packed(away)
+    assert "network-dense" in archives[0]
+    home = copy_project(tmp_path / "home", **settings)
+    home.call("fewshot", "prepare", "config/config.yaml")
+    assert home.planned("results_only")["train"] == 2
+    home.call("fewshot", "take", *archives)
+    assert "train" not in home.planned("results_only")
+    home.call("fewshot", "take", archives[1])
+    assert "train" not in home.planned("results_only")

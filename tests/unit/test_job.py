@@ -53,8 +53,17 @@ def test_the_package_of_another_checkout_is_refused(tmp_path, tiny_config, monke
     assert f"this job's Python has the package of another checkout, {ROOT}; install this one" in capsys.readouterr().err
 
 
-def test_a_fault_of_ours_keeps_its_traceback(tmp_path, tiny_config):
+def test_a_fault_of_ours_keeps_its_traceback_in_the_log_too(tmp_path, tiny_config):
     with pytest.raises(ZeroDivisionError), job(tiny_config.as_dict(), str(tmp_path / "a.log")):
+        _ = 1 / 0
+    text = (tmp_path / "a.log").read_text()
+    assert "_ = 1 / 0" in text
+    assert text.count("Traceback (most recent call last)") == 1
+    assert text.endswith("ZeroDivisionError: division by zero\n")
+
+
+def test_a_fault_of_ours_is_told_where_the_log_cannot_be_written(tiny_config):
+    with pytest.raises(ZeroDivisionError), job(tiny_config.as_dict(), "/dev/full"):
         _ = 1 / 0
 
 

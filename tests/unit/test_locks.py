@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -187,4 +188,15 @@ def test_on_a_file_system_without_locks_jobs_run_and_nothing_of_others_is_remove
     with only_one(tmp_path / "out") as waited, replacing_folder(tmp_path / "out") as folder:
         (folder / "file").write_text("x")
     assert waited is None
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_locks_hold_and_leftovers_go_where_flock_is_that_of_nfs(tmp_path, monkeypatch):
+    """Made of POSIX locks: a shared one wants a file that can be read, an exclusive one a file that can be written."""
+    monkeypatch.setattr("fcntl.flock", fcntl.lockf)
+    (tmp_path / ".out.abc.partial").mkdir()
+    (tmp_path / ".out.abc.partial/.lock").touch()
+    with only_one(tmp_path / "out"), replacing_folder(tmp_path / "out") as folder:
+        assert not (tmp_path / ".out.abc.partial").exists()
+        (folder / "file").write_text("x")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

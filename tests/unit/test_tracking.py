@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +13,7 @@ from fewshot.config import parse
 from fewshot.errors import DataError
 from fewshot.files import write_record
 from fewshot.plan import Plan
-from fewshot.records import curve, flattened, network_run_key
+from fewshot.records import adaptation_record, curve, flattened, network_run_key, training_record
 
 CONFIG = {
     "run": "small",
@@ -36,7 +37,8 @@ ORIGIN = {"git_revision": "abc", "device": "CPU", "versions": {"torch": "2"}}
 def plan(tmp_path, monkeypatch):
     """A finished run's small files, in a working directory of its own."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.delenv(name, raising=False)
     plan = Plan(parse(CONFIG))
     (network,) = plan.networks
     folder = plan.network_dir(network)
@@ -81,7 +83,7 @@ def _client():
 
 def _runs():
     client = _client()
-    experiment = client.get_experiment_by_name(tracking.EXPERIMENT)
+    experiment = client.get_experiment_by_name(tracking.experiment_name())
     return client, {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
 
 
@@ -160,11 +162,82 @@ def test_flattened():
     assert flattened(nested) == {"a.b.c": "0.1", "a.d": "[1, 2]", "e": "null", "f": "text", "g": "{}"}
 
 
-def test_the_key_of_a_training_depends_on_settings_data_and_seed_alone():
-    model = {"network": {"a": 1}, "data_hash": "d", "seed": 0, "seconds": 1}
-    assert network_run_key(model) == network_run_key({**model, "seconds": 2})
-    keys = {network_run_key({**model, **change}) for change in ({}, {"network": {}}, {"data_hash": "e"}, {"seed": 1})}
-    assert len(keys) == 4
+def test_the_key_of_a_training_depends_on_settings_data_seed_and_teacher_alone():
+    (job,) = Plan(parse(CONFIG)).networks
+    assert network_run_key(job, "d") == network_run_key(replace(job, name="other"), "d")
+    other = job.settings.model_copy(update={"embedding": 8})
+    jobs = [job, replace(job, settings=other), replace(job, seed=1), replace(job, teacher=job)]
+    assert len({network_run_key(job, "d") for job in jobs} | {network_run_key(job, "e")}) == 5
+
+
+def test_a_setting_that_a_later_version_adds_changes_no_key(plan, monkeypatch):
+    """Else every training would be mirrored a second time after an upgrade."""
+    (network,), (adaptation,) = plan.networks, plan.adaptations
+
+    def keys():
+        return training_record(plan, network).run_key, adaptation_record(plan, adaptation).run_key
+
+    before = keys()
+
+    class Later(type(network.settings)):
+        added = network.settings.added | {"later"}
+        later: int = 0
+
+    class LaterImplants(type(adaptation.settings)):
+        added = adaptation.settings.added | {"later"}
+        later: int = 0
+
+    network = replace(network, settings=Later.model_validate(network.settings.as_dict()))
+    settings = LaterImplants.model_validate(adaptation.settings.as_dict())
+    adaptation = replace(adaptation, network=network, settings=settings)
+    monkeypatch.setattr("fewshot.records.adaptation_folder", lambda plan, job: plan.adapted_dir(plan.adaptations[0]))
+    assert keys() == before
+    network = replace(network, settings=network.settings.model_copy(update={"later": 1}))
+    assert keys()[0] != before[0]
+
+
+def test_checkouts_that_share_a_server_have_an_experiment_each(plan, monkeypatch, edit_record):
+    (network,) = plan.networks
+    first = tracking.track(plan, network)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "another")
+    edit_record(plan.network_dir(network) / "model.json", seconds=3.0)  # as another checkout has trained it
+    second = tracking.track(plan, network)
+    assert not set(first.values()) & set(second.values())
+    assert set(_runs()[1]) == {"small", *second}
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_NAME")
+    assert {name: run.info.run_id for name, run in _runs()[1].items() if name != "small"} == first
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "")
+    assert tracking.experiment_name() == "fewshot"
+
+
+@pytest.mark.parametrize("how", ["deleted", "of a database that is no more"])
+def test_a_parent_that_is_not_there_any_more_is_made_again(plan, how):
+    (network,) = plan.networks
+    tracking.track(plan, network)
+    flag = json.loads(tracking.flag_path(plan).read_text())
+    if how == "deleted":
+        _client().delete_run(flag["parent"])
+    else:
+        tracking.flag_path(plan).write_text(json.dumps(flag | {"parent": "0" * 32}))
+    tracking.track(plan, network)
+    parent = json.loads(tracking.flag_path(plan).read_text())["parent"]
+    client, runs = _runs()
+    assert client.get_run(parent).info.lifecycle_stage == "active"
+    assert runs.pop("small").info.run_id == parent
+    assert len(runs) == 4
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs.values()} == {parent}
+
+
+def test_a_deleted_experiment_is_one_line_that_says_how_to_restore_it(plan):
+    tracking.init(plan)
+    client = _client()
+    number = client.get_experiment_by_name("fewshot").experiment_id
+    client.delete_experiment(number)
+    for write in (tracking.init, lambda plan: tracking.track(plan, plan.networks[0])):
+        with pytest.raises(
+            DataError, match=rf"'fewshot' was deleted; `mlflow experiments restore --experiment-id {number}` brings"
+        ):
+            write(plan)
 
 
 @pytest.mark.parametrize("text", ["{", '{"loss": 1}\n', "[1]\n", None])
@@ -195,9 +268,6 @@ def test_name_and_password_of_a_server_are_in_no_address_that_mlflow_is_given(mo
     class Client:
         def __init__(self, tracking_uri):
             given.append(tracking_uri)
-
-        def get_experiment_by_name(self, name):
-            return object()
 
     monkeypatch.setattr(mlflow, "MlflowClient", Client)
     for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):

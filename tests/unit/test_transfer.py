@@ -1,3 +1,4 @@
+import copy
 import io
 import json
 import tarfile
@@ -220,9 +221,52 @@ def test_a_cut_archive_none_and_those_of_other_images_or_runs_are_refused(packed
 def test_records_are_taken_after_the_files_that_they_vouch_for(packed, home):
     """Cut off in between, a folder has no record and is made again."""
     _, placed = take(packed[2])
-    names = [path.name for path in placed]
-    records = [names.index(name) for name in ("model.json", "settings.json")]
-    assert min(records) > max(i for i, name in enumerate(names) if name.endswith((".safetensors", ".parquet", ".jsonl")))
+    names = {folder: [path.name for path in placed if path.parent == folder] for folder in {path.parent for path in placed}}
+    last = sorted(found[-1] for found in names.values())
+    assert last == ["adapt.json", "model.json", "model.json", "settings.json", "settings.json", "settings.json"]
+    assert all(len(found) > 1 for found in names.values())
+
+
+@pytest.fixture(scope="module")
+def distilled(tmp_path_factory, tiny_config, run_stages):
+    """A student whose folder and archive stand before its teacher's in the alphabet: the run, and the archives of both."""
+    data = tiny_config.as_dict()
+    networks = data["stage1"]["networks"]
+    networks["apprentice"] = copy.deepcopy(networks["c128f-gap"])
+    networks["apprentice"]["training"]["objective"]["distillation"] = {"teacher": "c128f-gap"}
+    networks.pop("resnet12-dense")
+    data |= {"stage2": {}, "evaluation": data["evaluation"] | {"tests": [{"networks": ["apprentice", "c128f-gap"]}]}}
+    plan = Plan(parse(data))
+    folder = tmp_path_factory.mktemp("distilled")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run_stages(plan, last="train")
+        return plan, sorted(pack(plan, folder / "out"))
+
+
+def times(plan, name):
+    """Of the oldest and the newest file of a network that is here, nanoseconds."""
+    folder = plan.network_dir(plan.network(name, 0))
+    found = [path.stat().st_mtime_ns for path in folder.iterdir()]
+    return min(found), max(found)
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_student_is_not_older_than_the_teacher_taken_with_it_or_after_it(distilled, home, together):
+    """It would be trained again, for its teacher's files are among what it is made of."""
+    plan, archives = distilled
+    assert [path.name for path in archives] == ["network-apprentice-seed0.tar.gz", "network-c128f-gap-seed0.tar.gz"]
+    for some in [archives] if together else [[path] for path in archives]:
+        take(some)
+    assert times(plan, "apprentice")[0] >= times(plan, "c128f-gap")[1]
+
+
+def test_a_student_of_another_teacher_than_the_one_taken_is_left_to_be_trained_again(distilled, home, edit_record):
+    plan, archives = distilled
+    take(archives[:1])
+    edit_record(plan.network_dir(plan.network("apprentice", 0)) / "model.json", teacher={"name": "c128f-gap", "sha256": "0"})
+    take(archives[1:])
+    assert times(plan, "apprentice")[1] < times(plan, "c128f-gap")[0]
 
 
 def test_only_networks_with_results_carried_here_may_not_be_trained_again(packed, home):

@@ -127,6 +127,14 @@ def test_dvc_finds_its_stage():
     assert all((ROOT / path).exists() for path in stage["deps"])
 
 
+def test_a_cluster_profile_bounds_the_threads_of_its_jobs_by_no_machines_cores():
+    """Snakemake lets no job, on a cluster either, ask for more than `--cores`, where it is given."""
+    assert "cores" not in yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
+    assert yaml.safe_load((ROOT / "profiles/default/config.yaml").read_text())["cores"] == "all"
+    assert "--cores" not in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["demo"]["cmd"]
+    assert "--cores" not in (ROOT / "Makefile").read_text()
+
+
 def test_whoever_pushes_data_reads_what_may_not_be_passed_on():
     """Every paragraph, of documentation or of comments, that says how to push data names ImageNet."""
     listed = subprocess.run(

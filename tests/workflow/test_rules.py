@@ -184,6 +184,32 @@ def test_every_gpu_rule_stands_in_the_clusters_template():
     assert all(resources == {"slurm_partition": "gpu"} for resources in rules.values())
 
 
+RESUMED = {"train", "adapt", "extend"}
+
+
+@pytest.mark.parametrize("name", sorted(GPU_RULES))
+def test_a_retry_gets_more_memory_and_more_time_only_where_it_begins_anew(name):
+    assert "        mem_mb=growing(" in RULES[name]
+    assert re.search(r"^        runtime=(.*),$", RULES[name], re.MULTILINE)[1].startswith("growing(") == (name not in RESUMED)
+
+
+@pytest.mark.parametrize("name", ["train", "extract", "extend", "evaluate"])
+def test_a_job_that_holds_its_input_in_memory_asks_for_more_where_that_is_larger(name):
+    assert re.search(r"^        mem_mb=growing\(\d+, of_input=[12]", RULES[name], re.MULTILINE)
+
+
+def test_extraction_asks_for_the_features_of_the_largest_maps():
+    """Its output is not there to be measured beforehand; WRN-28-10 at 84 px, for the images of miniImageNet's test."""
+    asked = int(re.search(r"^        mem_mb=growing\((\d+),", RULES["extract"], re.MULTILINE)[1])
+    assert asked > 640 * 21 * 21 * 4 * 12000 / 1e6
+
+
+def test_mlflow_is_written_where_snakemake_runs():
+    """Compute nodes need not reach its server."""
+    named = (ROOT / "Snakefile").read_text().split("\nlocalrules:\n")[1].split("\n\n")[0]
+    assert {line.strip(" ,") for line in named.splitlines()} == {"init_tracking", "track"}
+
+
 def test_one_job_at_a_time_writes_into_mlflow():
     """What jobs that finish together do to an SQLite file is then nothing that anybody has to think of."""
     for name in ("init_tracking", "track"):

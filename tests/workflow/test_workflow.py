@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from snakemake.utils import available_cpu_count
 
 from fewshot.config import load
 from fewshot.plan import Plan
@@ -219,10 +220,25 @@ def test_the_default_profile_is_found_and_caps_what_exists_once(snakemake, root)
     assert re.search(r"^resources:\n  gpu: 1\n  mlflow: 1", profile, re.MULTILINE)
 
 
+def _threads_to_prepare(done: subprocess.CompletedProcess[str]) -> int:
+    """Of a dry run; where Snakemake names none it is one."""
+    job = (done.stdout + done.stderr).split("rule prepare:\n")[1].split("\n\n")[0]
+    named = re.search(r"^ +threads: (\d+)$", job, re.MULTILINE)
+    return int(named[1]) if named else 1
+
+
+def test_the_default_profile_gives_all_cores_and_the_command_line_less(snakemake):
+    quietly = ("--dry-run", "--quiet", "host", "--until", "prepare")
+    assert _threads_to_prepare(snakemake(*quietly)) == min(64, available_cpu_count())
+    assert _threads_to_prepare(snakemake(*quietly, "--cores", "3")) == 3
+
+
 def test_the_slurm_profile_plans_the_same_jobs(snakemake, root):
-    done = snakemake("--dry-run", "--workflow-profile", str(root / "profiles" / "slurm"))
+    """With a number of cores, for a dry run without one counts with a single core; the profile of the cluster bounds none."""
+    done = snakemake("--dry-run", "--quiet", "host", "--cores", "64", "--workflow-profile", str(root / "profiles" / "slurm"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert _planned(done.stdout + done.stderr)["total"] == 29
+    assert _threads_to_prepare(done) == 16
 
 
 CONDA = """#!/bin/sh

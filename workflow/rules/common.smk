@@ -139,7 +139,10 @@ def growing(amount, of_input=0):
 
 
 def gpus(wildcards):
-    """1 for what may run on CUDA. Jobs that stay on a machine without such a device run side by side instead."""
+    """1 for what may run on CUDA. Jobs that stay on a machine without such a device run side by side instead.
+
+    A dry run does not tell the rules where its jobs would run, and counts as staying.
+    """
     device = PLAN.config.device
     stays_without = workflow.local_exec and not gpus_in_sight()
     return 0 if device == "cpu" or (device == "auto" and stays_without) else 1

@@ -19,7 +19,7 @@ rule evaluate:
     threads: 1
     resources:
         gpu=gpus,
-        mem_mb=growing(8000),
+        mem_mb=growing(8000, of_input=1),
         runtime=growing(60),
     params:
         code=job_code.evaluation(),

@@ -4,7 +4,7 @@ from functools import cache
 
 from fewshot import job_code
 from fewshot.provenance import pretrained_hash, raw_hash
-from fewshot.tracking import public_uri
+from fewshot.tracking import experiment_name, public_uri
 
 
 @cache

@@ -18,7 +18,7 @@ rule train:
     resources:
         gpu=gpus,
         mem_mb=growing(12000, of_input=1),
-        runtime=growing(1440),
+        runtime=1440,
     params:
         settings=network_settings,
         weights=weights_hash,
@@ -45,7 +45,8 @@ rule extract:
     threads: 2
     resources:
         gpu=gpus,
-        mem_mb=growing(8000, of_input=2),
+        # The features of 12,000 images of 84 px, which are held whole, take 13,500 MB of WRN-28-10.
+        mem_mb=growing(16000, of_input=2),
         runtime=growing(60),
     params:
         code=extraction_code,

@@ -21,7 +21,7 @@ rule adapt:
     resources:
         gpu=gpus,
         mem_mb=growing(16000),
-        runtime=growing(720),
+        runtime=720,
     params:
         settings=adaptation_settings,
         code=adaptation_code,
@@ -49,8 +49,8 @@ rule extend:
     threads: share_of_cores(len(PLAN.adaptations))
     resources:
         gpu=gpus,
-        mem_mb=growing(16000),
-        runtime=growing(720),
+        mem_mb=growing(16000, of_input=1),
+        runtime=720,
     params:
         settings=adaptation_settings,
         code=extension_code,

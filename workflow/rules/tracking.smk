@@ -12,6 +12,7 @@ rule init_tracking:
         mlflow=1,
     params:
         uri=public_uri(),
+        experiment=experiment_name(),
         settings=run_settings,
         code=job_code.tracking(),
     script:
