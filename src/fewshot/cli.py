@@ -25,7 +25,7 @@ import yaml
 from fewshot import __version__, current, stages
 from fewshot.config import load, schema
 from fewshot.drawings import drawings
-from fewshot.job import user_errors
+from fewshot.job import end_if_asked, user_errors
 from fewshot.locks import tidy
 from fewshot.plan import NetworkJob, Plan
 from fewshot.taken import adaptation_folder, evaluation_folder
@@ -100,6 +100,7 @@ def train(config: Config, network: Network = None, seed: Seed = None, threads: T
             if _missing(plan.network_dir(job) / "model.json", force, partial(current.network_outdated, plan, job)):
                 stages.train(plan, job, threads=threads)
                 _forgotten(path for path in plan.network_dir(job).iterdir() if path.is_file())
+                end_if_asked()
 
 
 @app.command()

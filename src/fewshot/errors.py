@@ -52,3 +52,7 @@ class ConfigError(FewshotError):
 
 class DataError(FewshotError):
     """An archive, an image, a split or a store that is missing, damaged or not what it should be."""
+
+
+class NotFiniteError(DataError):
+    """Values that are not finite where a network computed them."""

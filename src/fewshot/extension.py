@@ -151,10 +151,11 @@ class _State:
         self._waiting: dict[int, _Done] = {}
         self._saved = time.monotonic()
         note = self.folder / "identity"
-        if note.exists():
-            if note.read_text() != identity:
-                raise DataError(f"{self.folder}: state of other settings, data or code; delete it to start anew")
-        else:
+        known = note.read_text() if note.exists() else None
+        holds = any(any(self.folder.glob(kind)) for kind in ("*.npz", "*.training"))  # a method that failed leaves none
+        if known not in (None, identity) and holds:
+            raise DataError(f"{self.folder}: state of other settings, data or code; delete it to start anew")
+        if known != identity:
             shutil.rmtree(self.folder, ignore_errors=True)
             with atomic(note) as temporary:
                 temporary.write_text(identity)

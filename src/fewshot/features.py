@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from fewshot import job_code
 from fewshot.data.store import Rows, Store
-from fewshot.errors import DataError
+from fewshot.errors import DataError, NotFiniteError
 from fewshot.files import load_array, read_record, save_array, write_record
 from fewshot.models.heads import PoolingKind, pool
 from fewshot.models.network import Network
@@ -112,7 +112,7 @@ def compute(
         name: of the network, for the error.
 
     Raises:
-        DataError: a value is not finite.
+        NotFiniteError: a value is not finite.
     """
     device = network.mean.device
     height, width = network.feature_shape[1:]
@@ -127,7 +127,7 @@ def compute(
         out[start : start + len(batch)] = found
     if not finite:
         which = f"network {name}" if name else "network"
-        raise DataError(f"the {which} gives features that are not finite; train it again with a lower learning rate")
+        raise NotFiniteError(f"the {which} gives features that are not finite; train it again with a lower learning rate")
     return out
 
 

@@ -86,8 +86,24 @@ def until_terminated() -> Iterator[Callable[[], bool]]:
         yield question
     finally:
         signal.signal(signal.SIGTERM, before)
-    if told:  # asked only after the last question, the loop is through and its outputs are whole
+    if told:
         logging.getLogger(__name__).info("asked to end: the state is saved, the same command goes on from there")
+        raise SystemExit(128 + signal.SIGTERM)
+    _LATE.extend(asked)
+
+
+_LATE: list[int] = []
+"""Requests to end that came after a loop's last question, while its outputs were written: these are whole, and count."""
+
+
+def end_if_asked() -> None:
+    """Between two jobs of one process: end as a terminated one where the first was asked to end and was through already.
+
+    Raises:
+        SystemExit: it was.
+    """
+    if _LATE:
+        logging.getLogger(__name__).info("asked to end: the same command goes on from here")
         raise SystemExit(128 + signal.SIGTERM)
 
 

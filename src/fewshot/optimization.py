@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from enum import IntEnum
+from enum import IntEnum, unique
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,7 @@ def build_optimizer(
             return torch.optim.RMSprop(parameters, momentum=settings.momentum, **common)
 
 
+@unique
 class Draw(IntEnum):
     """What is drawn at random; each has streams of its own. The numbers stand for good: others are other results."""
 

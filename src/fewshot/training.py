@@ -29,7 +29,7 @@ from fewshot.config import TrainingSettings
 from fewshot.data.augment import augment
 from fewshot.data.store import Store
 from fewshot.device import multiplies_bfloat16, to_device
-from fewshot.errors import FewshotError
+from fewshot.errors import FewshotError, NotFiniteError
 from fewshot.files import atomic
 from fewshot.intervals import in_words
 from fewshot.locks import state_path
@@ -204,11 +204,14 @@ class Trainer:
         """Add a validation line to the metrics; keep the state if it is the best so far (of equals, the later).
 
         Raises:
-            FewshotError: a parameter is not finite.
+            FewshotError: a parameter, or a feature, is not finite.
         """
         self.require_finite()
         progress = self.progress
-        measured = validation(self.network)
+        try:
+            measured = validation(self.network)
+        except NotFiniteError:
+            raise self._diverged("the features are not finite") from None
         accuracy = measured["accuracy"]
         line = {f"validation_{name}": value for name, value in measured.items()}
         progress.metrics.append({"iteration": progress.iteration, **line})

@@ -211,8 +211,12 @@ def test_a_state_of_other_code_or_settings_is_refused(run, monkeypatch):
     state = run.adapted_dir(job).with_name(run.adapted_dir(job).name + ".state")
     state.mkdir(parents=True)
     (state / "identity").write_text("another")
+    (state / "0.training").write_text("of hours")
     with pytest.raises(DataError, match="delete it to start anew"):
         stages.extend(run, job, threads=1)
+    (state / "0.training").unlink()
+    stages.extend(run, job, threads=1)  # of a method that failed before its first task nothing is left to lose
+    assert not state.exists()
 
 
 @pytest.mark.parametrize("killed", [False, True])

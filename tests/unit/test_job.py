@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from fewshot.errors import FewshotError
-from fewshot.job import job, until_terminated
+from fewshot.job import end_if_asked, job, until_terminated
 from fewshot.provenance import ROOT
 
 
@@ -141,11 +141,15 @@ def test_a_process_asked_to_end_finishes_its_step_and_ends_as_terminated():
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_a_process_asked_to_end_after_its_last_step_is_through():
+def test_a_process_asked_to_end_after_its_last_step_is_through(monkeypatch):
     """Outputs that are being written then are whole: a queue that saw 143 would throw the training away."""
+    monkeypatch.setattr("fewshot.job._LATE", [])
+    end_if_asked()
     with until_terminated() as asked:
         assert not asked()
         os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(SystemExit, match="143"):
+        end_if_asked()  # a process with more to do ends here
 
 
 def test_a_process_left_alone_goes_on():

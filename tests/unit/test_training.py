@@ -16,7 +16,7 @@ from fewshot.config import (
     ValidationSettings,
 )
 from fewshot.data.augment import augment
-from fewshot.errors import DataError, FewshotError
+from fewshot.errors import DataError, FewshotError, NotFiniteError
 from fewshot.plan import NetworkJob, Plan
 from fewshot.training import Trainer, prepare, train, training_images
 from fewshot.validation import Validation
@@ -121,6 +121,17 @@ def test_parameters_that_are_not_finite_after_a_finite_loss_are_refused(tiny_sto
         left = prepare(tiny_store, job, CPU, tmp_path / "net.state")
         assert left.progress.iteration == last, "the state of the iteration before is kept"
         left.require_finite()
+
+
+def test_features_that_are_not_finite_at_a_validation_name_the_training(tiny_store, job, tmp_path, monkeypatch):
+    def broken(network):
+        raise NotFiniteError("the network gives features that are not finite")
+
+    monkeypatch.setattr("fewshot.training.Validation", lambda *args: broken)
+    with pytest.raises(
+        FewshotError, match=r"the features are not finite at iteration 3; lower stage1\.training\.optimizer\.lr"
+    ):
+        train(tiny_store, job, tmp_path / "net", CPU)
 
 
 def test_only_the_images_trained_on_go_to_the_device(tiny_store, job, tmp_path):

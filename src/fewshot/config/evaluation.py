@@ -76,7 +76,8 @@ class EvaluationSettings(Settings):
     seed: Seed = 0
     """Seed of the tasks."""
     scale: Annotated[float, Field(gt=0)] | None = None
-    """Scale tau of dense queries (eq. 14), adapted or not; none: the network's own, as stage 1 left it."""
+    """Scale tau of dense queries (eq. 14), adapted or not; none: the network's own, as stage 1 left it; of a linear
+    classifier, which has none, its `classifier.scale`."""
     tests: tuple[EvaluatedSettings, ...] = Field(min_length=1)
 
     @model_validator(mode="after")

@@ -21,7 +21,7 @@ class ClassifierSettings(Settings):
     pooling: Literal["gap", "gmp", "dense", "flatten"] = "gap"
     """`dense`: every location is classified against the shared weights (eq. 9-10). Of episodic training: what is compared."""
     scale: Annotated[float, Field(gt=0)] = 10.0
-    """Initial scale tau of the cosine classifier (eq. 7)."""
+    """Initial scale tau of the cosine classifier (eq. 7); of a linear one the scale of dense queries at testing (eq. 14)."""
     learn_scale: bool = True
 
     @property

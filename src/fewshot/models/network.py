@@ -82,9 +82,9 @@ class Network(nn.Module):
 
     @property
     def test_scale(self) -> float:
-        """Scale tau of prototypes' cosines at testing (eq. 14): the classifier's; of one without a scale, the settings'."""
+        """Scale tau of cosines to prototypes at testing (eq. 14): the classifier's; a linear one has the settings'."""
         classifier = self.settings.classifier
-        return self.scale if classifier.kind == "cosine" else classifier.scale
+        return classifier.scale if classifier.kind == "linear" else self.scale
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (B, 3, H, W) -> feature map (B, d, h, w).

@@ -17,9 +17,13 @@ def test_normalise_is_the_textbook_formula_in_channels_last_memory():
     assert network.logits(out).shape == (2, 1, 3)
 
 
-@pytest.mark.parametrize(("classifier", "scale"), [({}, 10.0), ({"scale": 7}, 7.0), ({"kind": "linear", "scale": 7}, 7.0)])
+@pytest.mark.parametrize(
+    ("classifier", "scale"), [({}, 10.0), ({"scale": 7}, 7.0), ({"kind": "linear", "scale": 7}, 7.0), ({"kind": "none"}, 1.0)]
+)
 def test_prototypes_are_compared_at_the_scale_of_the_classifier_or_of_the_settings_where_it_has_none(classifier, scale):
-    network = Network(NetworkSettings.model_validate({"backbone": {"name": "c128f"}, "classifier": classifier}), 3, 32)
+    kind = "episodic" if classifier.get("kind") == "none" else "classification"
+    settings = {"backbone": {"name": "c128f"}, "classifier": classifier, "training": {"objective": {"kind": kind}}}
+    network = Network(NetworkSettings.model_validate(settings), 3, 32)
     assert network.test_scale == scale
 
 
