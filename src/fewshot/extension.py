@@ -38,7 +38,7 @@ from fewshot.predictions import FILE
 
 logger = logging.getLogger(__name__)
 SAVE_EVERY = 5.0
-"""Seconds of finished tasks that a kill may cost: many methods need a millisecond a task, and a safe file takes four."""
+"""Seconds of finished tasks that a kill may cost: to many methods a task takes less time than a file that is safely on disk."""
 
 
 def prepare(ground: Ground, settings: Any) -> Extend:
@@ -87,7 +87,8 @@ def extend(
         task = Task(number, episodes.support[number], episodes.query[number].ravel(), classes, episodes.base[number])
         found = state.load(number)
         if found is None:
-            method = method or prepare(ground, settings)  # may take minutes, and all tasks may be done
+            if method is None:
+                method = prepare(ground, settings)  # may take minutes, and all tasks may be done
             said, curve = _predicted(method, task, state.training(number))
             now = time.monotonic()
             found, started = (said, curve, now - started), now  # what a method prepares counts to the first task after it

@@ -53,14 +53,15 @@ class Features:
             DataError: a row has no features.
         """
         known = len(self._positions)
-        outside = (rows < 0) | (rows >= known)
-        lacking = outside | (self._positions[np.where(outside, 0, rows)] < 0) if known else np.ones(rows.shape, dtype=bool)
-        if lacking.any():
+        inside = rows.size == 0 or (rows.min() >= 0 and rows.max() < known)
+        found = self._positions[rows] if inside else None
+        if found is None or (found < 0).any():
+            lacking = rows[~np.isin(rows, self.rows)]
             raise DataError(
-                f"{int(lacking.sum()):,} images have no features, the first in row {rows[lacking][0]} of the store; extract "
-                "the features of this part again"
+                f"{len(lacking):,} images have no features, the first in row {lacking[0]} of the store; extract the features "
+                "of this part again"
             )
-        return self._positions[rows]
+        return found
 
     def tensor(self, device: torch.device | str) -> Tensor:
         """All values, (M, r, d), on a device."""

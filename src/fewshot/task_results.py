@@ -9,7 +9,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,7 @@ def _accuracies(
         added = load_adapted(folder, sha256, episodes)
     distance = job.network.settings.distance
     if distance is not None:
-        features, device = evaluator.features, evaluator.device
+        features, device = replace(evaluator.features, values=evaluator.values), evaluator.device  # read once for all settings
         return nearest_prototype.accuracies(features, episodes, setting.support_pooling, distance, device, setting.tasks)
     poolings = setting.support_pooling, setting.query_pooling
     return evaluator.accuracies(episodes, *poolings, scale, setting.populations, setting.tasks, added)

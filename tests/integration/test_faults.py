@@ -5,7 +5,6 @@ Each row of the table in docs/reliability.md is a test here, in test_faults_disk
 
 import os
 import random
-import re
 import signal
 import time
 from contextlib import suppress
@@ -143,8 +142,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_iteration_and_the_last_good_st
     (folder / "broken.yaml").write_text(yaml.safe_dump(data))
     command = world.starter.run(folder, "train", "broken.yaml", "--threads", "1")
     line = one_line(command)
-    what = r"(the loss is nan|the parameters are not finite) at iteration [1-5]"
-    assert re.search(rf"{what}; lower stage1\.training\.optimizer\.lr", line)
+    assert "the parameters are not finite at iteration 2; lower stage1.training.optimizer.lr" in line
     state = Path(str(broken.network_dir(broken.networks[0])) + ".state")
     assert str(state) in line
     if (folder / state).exists():  # of an iteration before
