@@ -89,7 +89,7 @@ def step():
 for _ in range(5):
     step()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(10):
+for _ in range(40):
     step()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
@@ -99,4 +99,6 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 def test_memory_of_large_tensors_is_kept_for_the_next():
     faults = subprocess.run([sys.executable, "-c", STEPS], capture_output=True, text=True, check=True).stdout
     one = 12_000_000 * 4 // os.sysconf("SC_PAGE_SIZE")
-    assert int(faults) < 3 * one  # given back, the pages of 30 tensors; the heap may still grow by one
+    # Kept whole, the pages of none; given back, of 120 tensors, and of 20 where only the end of the heap is. The heap may still
+    # grow by a few, once, as its free blocks come to lie.
+    assert int(faults) < 10 * one
