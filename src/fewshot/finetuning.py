@@ -1,7 +1,7 @@
 """Training of a whole network on the base classes' images and a few exemplars of the novel ones (paper 001, section 6.1.2).
 
-The loop is that of stage 1 (`fewshot.training`); here is what it is given: images, labels, balanced batches, and the accuracies
-that are measured on the way.
+The loop is that of stage 1 too (`fewshot.training`); here is what it is given: images, labels, balanced batches, and the
+accuracies that are measured on the way.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def episodes() -> str:
 def training(settings: NetworkSettings) -> str:
     """The code of stage 1, of the network's own backbone and objective alone."""
     chosen = settings.backbone.module, settings.training.objective.module
-    return source_hash(*_named("training", "checkpoint", "device"), *chosen, without=set(_named(*_JUDGES)))
+    return source_hash(*_named("base_training", "checkpoint", "device"), *chosen, without=set(_named(*_JUDGES)))
 
 
 def extraction(settings: NetworkSettings) -> str:

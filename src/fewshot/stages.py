@@ -73,7 +73,7 @@ def draw_episodes(plan: Plan, job: EpisodeJob) -> None:
 
 def train(plan: Plan, job: NetworkJob, *, threads: int | None = None) -> None:
     """Image store -> trained network (stage 1)."""
-    from fewshot import requirements, training
+    from fewshot import base_training, requirements
     from fewshot.checkpoint import load_network
     from fewshot.data.store import open_store
     from fewshot.device import select_device
@@ -90,7 +90,7 @@ def train(plan: Plan, job: NetworkJob, *, threads: int | None = None) -> None:
     with only_one(folder) as waited, until_terminated() as asked_to_end:
         if _made_meanwhile(folder / "model.json", waited):
             return
-        training.train(store, job, folder, device, lambda iteration: asked_to_end(), teacher)
+        base_training.train(store, job, folder, device, lambda iteration: asked_to_end(), teacher)
 
 
 def extract(plan: Plan, job: NetworkJob, part: str, *, threads: int | None = None) -> None:

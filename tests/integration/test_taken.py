@@ -35,7 +35,7 @@ def test_adapters_that_were_checked_out_anew_make_nothing_again(project):
 def test_networks_carried_over_those_of_other_code_are_not_trained_again(project):
     """Snakemake's notes are of the networks that were here before; those of the archives are of the present code, say."""
     archives = packed(project)
-    with project.edited("src/fewshot/training.py", lambda text: text + "\nCHANGED = 1\n"):
+    with project.edited("src/fewshot/base_training.py", lambda text: text + "\nCHANGED = 1\n"):
         assert project.planned("results_only")["train"] == 2
         project.call("fewshot", "take", *archives)
         assert "train" not in project.planned("results_only")

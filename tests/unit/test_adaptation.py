@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from fewshot import adaptation, episodes, training
+from fewshot import adaptation, base_training, episodes
 from fewshot.checkpoint import load_network
 from fewshot.errors import DataError
 from fewshot.files import write_record
@@ -22,7 +22,7 @@ def world(tiny_store, tiny_config, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("net")
     job = Plan(tiny_config).adaptations[0]
-    training.train(tiny_store, job.network, folder / "seed0", CPU)
+    base_training.train(tiny_store, job.network, folder / "seed0", CPU)
     network, info = load_network(folder / "seed0")
     return network, info["sha256"], tiny_store, episodes.draw(tiny_store, job.episodes), job
 

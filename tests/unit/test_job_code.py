@@ -75,7 +75,8 @@ def jobs() -> dict[str, str]:
         ("methods.taskwise", {"adapt"}),
         ("methods.imprinting", {"extend"}),
         ("methods.joint_training", set()),
-        ("nearest_prototype", {"evaluate", "extend"}),  # judging networks is no reason to train them anew
+        ("nearest_prototype", {"evaluate"}),  # judging networks is no reason to train them anew
+        ("base_training", {"train small", "train base", "train wide"}),
         ("training", {"train small", "train base", "train wide", "extend"}),  # fine-tuning trains
         ("report.plots", {"plots", "page"}),
         ("report.page", {"page"}),

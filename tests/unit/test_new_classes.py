@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from fewshot import training
+from fewshot import base_training
 from fewshot.checkpoint import load_network
 from fewshot.config import parse
 from fewshot.errors import ConfigError, DataError
@@ -24,7 +24,7 @@ def models(tiny_config, tiny_store, tmp_path_factory):
         network["training"] |= {"iterations": 2, "validation": {"every": 0, "keep": "last"}}
     plan = Plan(parse(data))
     for job in plan.networks:
-        training.train(tiny_store, job, folder / job.name, torch.device("cpu"))
+        base_training.train(tiny_store, job, folder / job.name, torch.device("cpu"))
     return folder
 
 

@@ -19,6 +19,7 @@ from benchmarks import evaluation as benchmarked
 from benchmarks import measure, stage1, stage2
 from benchmarks.measure import Options, machine
 from fewshot import adaptation, nearest_prototype, training
+from fewshot.base_training import prepare, train
 from fewshot.checkpoint import load_network
 from fewshot.classification import classify
 from fewshot.config import ActivationMappingSettings, ImplantingSettings, LeakySquaredEuclideanSettings, parse
@@ -33,7 +34,6 @@ from fewshot.new_classes import add_classes
 from fewshot.optimization import build_optimizer
 from fewshot.plan import Plan
 from fewshot.report import activation_maps, class_vectors
-from fewshot.training import prepare, train
 from fewshot.validation import Validation
 from tests.unit.pretended_cuda import CUDA, PretendedCuda
 

@@ -20,7 +20,6 @@ from fewshot.data.store import Store
 from fewshot.errors import DataError
 from fewshot.plan import Plan
 from fewshot.sampling import build_sampling
-from fewshot.training import training_images
 from fewshot.validation import Validation
 
 ROOT = Path(__file__).parents[2]
@@ -75,7 +74,7 @@ def check(plan: Plan, store: Store) -> None:
         assert all(len(test) for _, test in divided(store, config.evaluation.part))
     for job in plan.networks:
         training = job.settings.training
-        rows, names = training_images(store, training)
+        rows, names = store.trained_on(training.parts)
         sampling = build_sampling(training, torch.from_numpy(rows), torch.from_numpy(store.labels[rows]), job.seed)
         assert len(sampling(0)) == sampling.batch_size <= len(rows)
         assert len(names) > 1

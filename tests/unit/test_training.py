@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from fewshot.base_training import prepare, train
 from fewshot.checkpoint import load_network
 from fewshot.config import (
     AugmentationSettings,
@@ -17,35 +18,15 @@ from fewshot.config import (
 )
 from fewshot.data.augment import augment
 from fewshot.errors import DataError, FewshotError, NotFiniteError
-from fewshot.plan import NetworkJob, Plan
-from fewshot.training import Trainer, prepare, train, training_images
+from fewshot.plan import NetworkJob
+from fewshot.training import Trainer
 from fewshot.validation import Validation
-
-CPU = torch.device("cpu")
+from tests.unit.stage1_jobs import CPU, changed, episodic
 
 
 @pytest.fixture
 def job(tiny_plan):
     return tiny_plan.network("resnet12-dense", 0)
-
-
-def changed(job, **training):
-    settings = job.settings.model_copy(update={"training": job.settings.training.model_copy(update=training)})
-    return NetworkJob(job.name, job.key + "x", job.seed, settings)
-
-
-def test_a_training_writes_its_folder(tiny_store, job, tmp_path):
-    train(tiny_store, job, tmp_path / "seed0", CPU)
-    network, info = load_network(tmp_path / "seed0")
-    assert info["name"] == "resnet12-dense"
-    assert len(info["classes"]) == tiny_store.num_base
-    assert info["data_hash"] == tiny_store.data_hash
-    assert info["validation"]["iteration"] == info["iteration"]
-    lines = [json.loads(line) for line in (tmp_path / "seed0/metrics.jsonl").read_text().splitlines()]
-    assert [line["iteration"] for line in lines if "loss" in line] == [2, 4, 6]
-    assert [line["iteration"] for line in lines if "validation_accuracy" in line] == [3, 6]
-    assert list(tmp_path.iterdir()) == [tmp_path / "seed0"], "the state is gone when the training is complete"
-    np.testing.assert_allclose(network.mean.numpy(), tiny_store.mean, rtol=1e-6)
 
 
 def test_learning_happens(tiny_store, job):
@@ -127,19 +108,11 @@ def test_features_that_are_not_finite_at_a_validation_name_the_training(tiny_sto
     def broken(network):
         raise NotFiniteError("the network gives features that are not finite")
 
-    monkeypatch.setattr("fewshot.training.Validation", lambda *args: broken)
+    monkeypatch.setattr("fewshot.base_training.Validation", lambda *args: broken)
     with pytest.raises(
         FewshotError, match=r"the features are not finite at iteration 3; lower stage1\.training\.optimizer\.lr"
     ):
         train(tiny_store, job, tmp_path / "net", CPU)
-
-
-def test_only_the_images_trained_on_go_to_the_device(tiny_store, job, tmp_path):
-    trainer = prepare(tiny_store, job, CPU, tmp_path / "s")
-    rows = tiny_store.rows("base")
-    assert torch.equal(trainer.images, torch.from_numpy(np.array(tiny_store.images[rows])))
-    assert trainer.labels.tolist() == tiny_store.labels[rows].tolist()
-    assert set(trainer.batches(0).tolist()) <= set(range(len(rows)))
 
 
 def test_bfloat16_rounds_the_backbone_and_not_the_classifier(tiny_store, job, tmp_path):
@@ -150,58 +123,6 @@ def test_bfloat16_rounds_the_backbone_and_not_the_classifier(tiny_store, job, tm
     loss, _ = trainer.step(0)
     assert seen == [torch.bfloat16, torch.float32]
     assert torch.isfinite(loss)
-
-
-@pytest.mark.parametrize(
-    ("precision", "able", "warned"), [("bfloat16", False, True), ("bfloat16", True, False), ("auto", False, False)]
-)
-def test_bfloat16_on_a_cpu_without_it_is_warned_of(tiny_store, job, tmp_path, monkeypatch, caplog, precision, able, warned):
-    monkeypatch.setattr("fewshot.training.multiplies_bfloat16", lambda: able)
-    train(tiny_store, changed(job, precision=precision), tmp_path / "net", CPU)
-    assert ("no instructions for bfloat16: precision: float32 would be faster" in caplog.text) is warned
-
-
-def test_validation_classes_that_do_not_do_are_refused_by_name(tiny_store, job, tmp_path):
-    validation = job.settings.training.validation.model_copy(update={"way": 50})
-    with pytest.raises(DataError, match=r"stage1\.training\.validation\.way is 50"):
-        prepare(tiny_store, changed(job, validation=validation), CPU, tmp_path / "s")
-
-
-def test_best_is_the_best_validation_and_last_is_the_last(tiny_store, job, tmp_path, monkeypatch):
-    scores = iter([{"accuracy": 50.0, "ci95": 1.0}, {"accuracy": 40.0, "ci95": 1.0}] * 2)
-    monkeypatch.setattr(Validation, "__call__", lambda self, network: next(scores))
-    train(tiny_store, job, tmp_path / "best", CPU)
-    last = job.settings.training.validation.model_copy(update={"keep": "last"})
-    train(tiny_store, changed(job, validation=last), tmp_path / "last", CPU)
-    (best, best_info), (end, end_info) = (load_network(tmp_path / name) for name in ("best", "last"))
-    assert (best_info["iteration"], end_info["iteration"]) == (3, 6)
-    assert not torch.equal(best.classifier.weight, end.classifier.weight)
-    assert best_info["validation"] == {"accuracy": 50.0, "ci95": 1.0, "iteration": 3}
-    assert end_info["validation"] == {"accuracy": 40.0, "ci95": 1.0, "iteration": 6}
-
-
-@pytest.mark.parametrize("keep", ["best", "last"])
-@pytest.mark.parametrize("killed", [(), (3, 5)])
-def test_validation_over_one_task_has_no_interval_and_is_that_of_the_kept_state(tiny_store, job, tmp_path, keep, killed):
-    validation = job.settings.training.validation.model_copy(update={"keep": keep, "tasks": 1})
-    job = changed(job, validation=validation)
-    for at in killed:
-        train(tiny_store, job, tmp_path / "net", CPU, stop=lambda t, at=at: t == at)
-    train(tiny_store, job, tmp_path / "net", CPU)
-    lines = [json.loads(line) for line in (tmp_path / "net/metrics.jsonl").read_text().splitlines()]
-    assert not any("validation_ci95" in line for line in lines)
-    _, info = load_network(tmp_path / "net")
-    accuracies = {line["iteration"]: line["validation_accuracy"] for line in lines if "validation_accuracy" in line}
-    assert info["validation"] == {"accuracy": accuracies[info["iteration"]], "ci95": None, "iteration": info["iteration"]}
-    assert keep == "best" or info["iteration"] == 6
-
-
-@pytest.mark.parametrize("network", ["c128f-gap", "resnet12-dense"])
-def test_held_out_images_are_never_trained_on(tiny_config, tiny_store, network, tmp_path):
-    trainer = prepare(tiny_store, Plan(tiny_config).network(network, 0), CPU, tmp_path / "s")
-    rows = training_images(tiny_store, trainer.settings)[0][torch.cat([trainer.batches(t) for t in range(200)])]
-    assert set(rows) == set(tiny_store.rows("base"))
-    assert not tiny_store.held_out[rows].any()
 
 
 @pytest.mark.parametrize("killed", [(), (2, 5)])
@@ -219,18 +140,6 @@ def test_rotation_and_distillation_resume_in_the_same_bytes(tiny_store, job, tmp
     (_, found), (_, whole) = load_network(tmp_path / "net"), load_network(tmp_path / "whole")
     assert found["sha256"] == whole["sha256"] != info["sha256"]
     assert found["teacher"] == {"name": "resnet12-dense", "sha256": info["sha256"]}
-
-
-# --- episodic training -------------------------------------------------------------------------------------------------
-
-
-def episodic(job, pooling="flatten", objective=None, **training):
-    settings = job.settings.model_dump(exclude={"training"})
-    given = job.settings.training.model_dump(exclude={"objective"})
-    given |= {"objective": {"kind": "episodic", "way": 4, "shot": 1, "queries": 3, **(objective or {})}, **training}
-    settings |= {"classifier": {"kind": "none", "pooling": pooling}, "training": given}
-    made = NetworkSettings.model_validate(settings)
-    return NetworkJob(job.name, job.key + "e", job.seed, made)
 
 
 def test_an_episodic_training_survives_a_kill_with_its_histograms(tiny_store, job, tmp_path):
@@ -257,13 +166,6 @@ def test_episodic_learning_happens(tiny_store, job):
     trainer.network.train()
     right = [float(trainer.step(t)[1]) for t in range(160)]
     assert np.mean(right[-40:]) > np.mean(right[:40]) + 0.08
-
-
-def test_tasks_that_the_store_does_not_have_are_refused(tiny_store, job, tmp_path):
-    with pytest.raises(DataError, match=r"stage1\.training\.objective\.way is 50, but training has only \d+ classes"):
-        prepare(tiny_store, episodic(job, objective={"way": 50}), CPU, tmp_path / "s")
-    with pytest.raises(DataError, match=r"asks for 31 images a class, but a training class has only \d+"):
-        prepare(tiny_store, episodic(job, objective={"queries": 30}), CPU, tmp_path / "s")
 
 
 @pytest.mark.parametrize(
@@ -294,19 +196,6 @@ def test_patience_ends_a_training_and_a_resumed_one_at_the_same_iteration(
         _, info = load_network(tmp_path / name)
         assert (info["iteration"], info["done"], info["iterations"]) == (kept, done, 40)
     assert (tmp_path / "whole/model.safetensors").read_bytes() == (tmp_path / "broken/model.safetensors").read_bytes()
-
-
-def test_training_on_validation_classes_too_is_an_option(tiny_store, job, tmp_path):
-    validation = job.settings.training.validation.model_copy(update={"every": 0, "keep": "last"})
-    job = changed(job, validation=validation, classes="base+val")
-    trainer = prepare(tiny_store, job, CPU, tmp_path / "s")
-    rows = training_images(tiny_store, trainer.settings)[0][torch.cat([trainer.batches(t) for t in range(200)])]
-    assert set(rows) == set(tiny_store.rows("base")) | set(tiny_store.rows("val"))
-    train(tiny_store, job, tmp_path / "net", CPU)
-    network, info = load_network(tmp_path / "net")
-    parts = tiny_store.classes["part"].to_numpy()
-    assert info["classes"] == list(tiny_store.classes["name"][parts != "test"])
-    assert len(network.classifier.weight) == (parts != "test").sum()
 
 
 def test_a_step_is_sgd_by_hand(tiny_store, job, tmp_path):
@@ -389,11 +278,3 @@ def test_seconds_count_the_work_before_a_kill(tiny_store, job, tmp_path, monkeyp
     passed[0] += 1000  # nobody at work
     train(tiny_store, job, tmp_path / "net", CPU)
     assert load_network(tmp_path / "net")[1]["seconds"] == 60
-
-
-def test_the_embedding_layer_counts_among_the_parameters(tiny_store, tiny_plan, tmp_path):
-    job = tiny_plan.network("c128f-gap", 0)
-    train(tiny_store, replace(job, settings=job.settings.model_copy(update={"embedding": 6})), tmp_path / "net", CPU)
-    network, info = load_network(tmp_path / "net")
-    classifier = sum(parameter.numel() for parameter in network.classifier.parameters())
-    assert info["parameters"] == sum(parameter.numel() for parameter in network.parameters()) - classifier

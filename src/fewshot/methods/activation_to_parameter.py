@@ -31,7 +31,6 @@ from fewshot.features import batch_size
 from fewshot.methods.base import DRAWN_AT_ONCE, Curve, Extend, Ground, Rows, Task, decide
 from fewshot.models.heads import PoolingKind, pool, pool_locations
 from fewshot.optimization import Draw, generator
-from fewshot.training import training_images
 
 ROWS = 4096
 """Images whose logits are held at once."""
@@ -131,7 +130,7 @@ class _Mapped:
         self.ground, self.settings = ground, settings
         self.device = ground.network.mean.device
         self.pooling: PoolingKind = ground.network.settings.classifier.pooling
-        rows, names = training_images(ground.store, ground.network.settings.training)
+        rows, names = ground.store.trained_on(ground.network.settings.training.parts)
         labels = torch.from_numpy(ground.store.labels[rows]).to(self.device)
         assert ground.trained is not None  # noqa: S101  its settings say that it learns from them
         known = ground.trained.of(rows)[:, 0]

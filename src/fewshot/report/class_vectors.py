@@ -23,7 +23,6 @@ from fewshot.models.network import Network
 from fewshot.plan import Plan
 from fewshot.report import drawing
 from fewshot.report.assembly import write_csv
-from fewshot.training import training_images
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -61,7 +60,7 @@ def draw_class_vectors(plan: Plan) -> None:
 def mean_activations(network: Network, store: Store, images_per_class: int) -> Floats:
     """Mean activation of each class that the network was trained on, over its first images: (C, d)."""
     settings = network.settings
-    rows, names = training_images(store, settings.training)
+    rows, names = store.trained_on(settings.training.parts)
     labels = store.labels[rows]
     means = []
     for label in range(len(names)):

@@ -101,7 +101,7 @@ def test_the_code_of_a_network_is_that_of_its_own_family():
     seen = {}
     for name in ("resnet12", "c128f", "resnet18"):
         module = NetworkSettings(backbone={"name": name}).backbone.module
-        waiting, found = ["fewshot.training", module], set()
+        waiting, found = ["fewshot.base_training", module], set()
         while waiting:
             one = waiting.pop()
             if one not in found:
