@@ -8,7 +8,9 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
@@ -88,12 +90,16 @@ class Watch:
         return training
 
 
-def end(process: subprocess.Popen) -> None:
-    """Whatever is left of a pipeline that did not get to its end."""
+def end(process: subprocess.Popen, folder: Path) -> None:
+    """Whatever is left of a pipeline that did not get to its end, and of the jobs that were ended here."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         subprocess.run(["scancel", "--user", str(os.getuid())], check=True)
+    # Slurm ends the processes that it knows of; the inner Snakemake of a cancelled job may have left them, and wait for ever.
+    for left in psutil.process_iter(["cmdline"]):
+        if any(str(folder) in word for word in left.info["cmdline"] or ()):
+            left.kill()
 
 
 def moments(process: subprocess.Popen, watch: Watch) -> Iterator[dict[str, str]]:
@@ -120,7 +126,7 @@ def test_the_pipeline_on_slurm_survives_a_cancelled_a_requeued_and_a_job_killed_
 
     watch, harmed = Watch(), {}
     process = project.start("dvc", "repro", PROFILE="profiles/slurm")
-    request.addfinalizer(lambda: end(process))
+    request.addfinalizer(lambda: end(process, project.folder))
     for training in moments(process, watch):
         saved = sum(state.exists() for state in states)
         for job in set(training) - set(harmed):
