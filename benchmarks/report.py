@@ -29,6 +29,8 @@ def write(out: Path) -> Path:
                 f"| {row.setting} | {rate} | {plain} | {ratio} | {processor} | {'' if pd.isna(row.note) else row.note} |"
             )
         lines.append("")
+    if not growth.empty:
+        lines += ["![Seconds by number of tasks, shots, ways, and image size](growth.png)", ""]
     for part, points in growth.groupby("part", sort=False):
         lines += [f"## How cost grows: {part}", "", "Seconds; all else as usual.", "", "| | | |", "|---|---|---|"]
         for (what, factor), curve in points.groupby(["what", "factor"], sort=False):

@@ -5,14 +5,17 @@ from __future__ import annotations
 import tempfile
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measure import Growth, Options, Row, matmul_rate, seconds, together
 from fewshot.config import NetworkSettings
 from fewshot.data.augment import augment
+from fewshot.models.backbones import layers
 from fewshot.models.network import Network
 from fewshot.objectives import build_objective
 from fewshot.optimization import Draw, generator
@@ -23,6 +26,20 @@ from fewshot.training import Trainer
 CASES = (("c128f", 32), ("c128f", 84), ("resnet12", 32), ("resnet12", 84))
 BATCH = {"cpu": {32: 64, 84: 16}, "cuda": {32: 512, 84: 200}}
 """Images a step; on CUDA the paper's."""
+
+
+KINDS = {
+    "convolutions": ("convolution", "aten::mm", "aten::addmm", "aten::bmm"),
+    "batch normalisation": ("batch_norm",),
+    "activations": ("silu", "relu", "threshold", "clamp"),
+    "pooling": ("pool",),
+    "optimizer": ("Optimizer", "_fused", "_foreach"),
+    "copies": ("aten::copy_", "aten::cat", "aten::fill_", "Memcpy"),
+}
+"""Kinds of operations, by what stands in their names."""
+OTHERS = "others"
+LARGEST = {"float32": 2e-3, "bfloat16": 5e-2}
+"""Relative difference of losses that rounding may make; TF32 on CUDA."""
 
 
 class _Contiguous(Trainer):
@@ -69,6 +86,31 @@ def peak_rate(options: Options) -> float:
         torch.set_float32_matmul_precision(before)
 
 
+def _apart(fast: Trainer, slow: Trainer, most: float) -> float:
+    """Relative difference of the losses of two trainings' first steps, which begin alike."""
+    found, expected = (float(made.step(0)[0]) for made in (fast, slow))
+    apart = abs(found - expected) / abs(expected)
+    if not apart < most:
+        raise SystemExit(f"the losses of both forms of stage 1 differ: {found} and {expected}")
+    return apart
+
+
+def shares(made: Trainer) -> dict[str, float]:
+    """Of a step's time in PyTorch's operations, on CUDA that of their kernels: what each kind of them takes, the most first."""
+    cuda = made.device.type == "cuda"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
+    with profile(activities=activities) as profiler:
+        made.step(0)
+    taken = dict.fromkeys((*KINDS, OTHERS), 0.0)
+    for event in profiler.key_averages():
+        if event.device_type.name != "CPU":
+            continue  # a kernel: counted with the operation that began it
+        kind = next((kind for kind, words in KINDS.items() if any(word in event.key for word in words)), OTHERS)
+        taken[kind] += event.self_device_time_total if cuda else event.self_cpu_time_total
+    whole = sum(taken.values()) or 1.0
+    return {kind: time / whole for kind, time in sorted(taken.items(), key=lambda item: -item[1])}
+
+
 def operations(made: Trainer) -> float:
     """Floating-point operations of a step, counted."""
     with FlopCounterMode(display=False) as counter:
@@ -88,13 +130,32 @@ def run(options: Options) -> tuple[list[Row], list[Growth]]:
         flops, batch = operations(slow), BATCH[options.device.type][size]
         for precision, compiled in forms:
             fast = trainer(backbone, size, options.device, precision, compiled)
+            fresh = trainer(backbone, size, options.device, "float32", False, contiguous=True)
+            apart = _apart(fast, fresh, LARGEST[precision])
             taken, plain = together([partial(fast.step, 0), partial(slow.step, 0)], options)
             share, inputs = flops / taken.clock / peaks[precision], _inputs(fast, options) / taken.clock
             setting = f"{backbone}, {size} px, batch {batch}, channels-last, {precision}{', compiled' if compiled else ''}"
-            note = f"{100 * share:.0f} % of the matrix product's rate; {100 * inputs:.1f} % of the time for crops and flips"
+            spent = ", ".join(f"{100 * part:.0f} % {name}" for name, part in shares(fast).items())
+            note = (
+                f"first losses {apart:.0e} apart; {100 * share:.0f} % of the matrix product's rate; "
+                f"{100 * inputs:.1f} % of the time for crops and flips; by kind: {spent}"
+            )
             ratio = taken.ratio(1, plain, 1)
             rows.append(Row("stage1", setting, batch / taken.clock, "images/s", batch / plain.clock, note, ratio))
-    return rows, _grow(options)
+    return [*rows, *([] if cuda else [_products(options)])], _grow(options)
+
+
+def _products(options: Options) -> Row:
+    """Narrow maps as matrix products, on a CPU in bfloat16; the plain form: as convolutions."""
+    made, batch = trainer("resnet12", 32, options.device, "bfloat16", False), BATCH["cpu"][32]
+
+    def as_convolutions() -> None:
+        with patch.object(layers, "NARROW", 0):
+            made.step(0)
+
+    taken, plain = together([partial(made.step, 0), as_convolutions], options)
+    setting = f"resnet12, 32 px, batch {batch}, bfloat16, narrow maps as matrix products"
+    return Row("stage1", setting, batch / taken.clock, "images/s", batch / plain.clock, "", taken.ratio(1, plain, 1))
 
 
 def _inputs(made: Trainer, options: Options) -> float:

@@ -52,6 +52,7 @@ def test_the_report_holds_every_part_that_was_run(options):
     assert "| left out |  |  |  |  |  |" in text
     assert "| GAP / GAP | shots | 1: 0.1, 5: 0.5 |" in text
     assert about["revision"] in text
+    assert "](growth.png)" in text
     assert (options.out / "growth.png").stat().st_size > 0
     assert pd.read_csv(options.out / "evaluation.rows.csv")["ratio"].tolist() == [25.0]
 
@@ -64,6 +65,32 @@ def test_a_part_without_rows_leaves_the_report_readable(options):
     text = report.write(options.out).read_text()
     assert "| a step | 500 images/s |" in text
     assert "## memory" not in text
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Stage 1 of a case that takes no time."""
+    monkeypatch.setattr(stage1, "CASES", (("c128f", 16),))
+    monkeypatch.setattr(stage1, "BATCH", {"cpu": {16: 8, 32: 8, 84: 8}})
+    monkeypatch.setattr(stage1, "matmul_rate", lambda *_: 1e9)
+    monkeypatch.setattr(stage1, "_grow", lambda *_: [])
+    monkeypatch.setattr(stage1, "_products", lambda *_: Row("stage1", "left out", None, ""))
+
+
+def test_stage_1_says_where_its_time_goes_and_that_both_forms_agree(options, small):
+    rows, _ = stage1.run(options)
+    for row in rows[2:4]:
+        assert re.match(r"first losses \de-\d\d apart; ", row.note), row.note
+        spent = re.findall(r"(\d+) % ([a-z ]+)(?:,|$)", row.note.partition("by kind: ")[2])
+        assert {kind for _, kind in spent} == {*stage1.KINDS, stage1.OTHERS}
+        assert 95 <= sum(int(share) for share, _ in spent) <= 105
+        assert spent[0][1] in ("convolutions", "batch normalisation")
+
+
+def test_forms_of_stage_1_that_do_not_agree_end_the_benchmark(options, small, monkeypatch):
+    monkeypatch.setattr(stage1, "LARGEST", dict.fromkeys(stage1.LARGEST, -1.0))
+    with pytest.raises(SystemExit, match="the losses of both forms of stage 1 differ: "):
+        stage1.run(options)
 
 
 def test_kept_memory_stands_beside_returned_memory(options, monkeypatch):

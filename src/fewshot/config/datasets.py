@@ -119,9 +119,13 @@ class OmniglotSettings(_Dataset):
 
     source: ClassVar[str] = "omniglot"
     archives: ClassVar[tuple[str, ...]] = ("images_background.zip", "images_evaluation.zip")
+    added: ClassVar[frozenset[str]] = frozenset({"resampling"})
     name: Literal["omniglot"]
     image_size: Annotated[int, Field(ge=8, le=105)] = 28
     rotations: bool = True
+    resampling: Literal["bilinear", "nearest"] = "bilinear"
+    """How a drawing of 105 pixels is made smaller: `bilinear` (means, so greys), or `nearest`, ink or paper and nothing between,
+    as Snell's code does with these one-bit images (paper 002's too)."""
 
 
 class FolderSettings(_Dataset):

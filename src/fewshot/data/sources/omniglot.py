@@ -33,6 +33,8 @@ ARCHIVES = tuple(
 )
 DRAWERS = 20
 ROTATIONS = ("rot000", "rot090", "rot180", "rot270")
+GREYS = "drawings made smaller by bilinear means, so with greys; Snell's code takes the nearest pixel"
+"""Pillow, with which that code resizes, does so with every image of one bit."""
 
 
 def source(settings: OmniglotSettings, characters: Split | None = None) -> Source:
@@ -54,12 +56,15 @@ def source(settings: OmniglotSettings, characters: Split | None = None) -> Sourc
     return Source(
         classes=classes,
         items=lambda: _items(archives, known, settings.rotations),
-        decode=partial(_decode, size=settings.image_size),
+        decode=partial(_decode, size=settings.image_size, resampling=Pillow.Resampling[settings.resampling.upper()]),
         image_size=settings.image_size,
         images=len(classes) * DRAWERS,
         images_per_class=DRAWERS,
         archives={archive.known.file: archive.record for archive in archives},
-        notes=tuple(archive.note for archive in archives if archive.note),
+        notes=(
+            *(archive.note for archive in archives if archive.note),
+            *([GREYS] if settings.resampling == "bilinear" else []),
+        ),
         where=Path(settings.raw) / "images_background.zip and images_evaluation.zip",
     )
 
@@ -84,11 +89,11 @@ def _again(archive: Archive) -> str:
     return f"get {archive.known.content} again"
 
 
-def _decode(payload: tuple[bytes, int], size: int) -> Image:
+def _decode(payload: tuple[bytes, int], size: int, resampling: Pillow.Resampling) -> Image:
     """A drawing, inverted, turned by quarters counter-clockwise and resized: uint8 (size, size, 3)."""
     data, turns = payload
     turned = Pillow.fromarray(np.rot90(_ink(data), turns))
-    small = np.asarray(turned.resize((size, size), Pillow.Resampling.BILINEAR), dtype=np.uint8)
+    small = np.asarray(turned.resize((size, size), resampling), dtype=np.uint8)
     return np.repeat(small[:, :, None], 3, axis=2)
 
 

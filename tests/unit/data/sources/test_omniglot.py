@@ -59,6 +59,22 @@ def test_without_rotations(tmp_path, kit):
     assert len(store.labels) == 60
 
 
+def test_the_nearest_pixel_is_what_snells_code_takes_and_bilinear_means_are_greys(tmp_path, kit):
+    kept = np.random.default_rng(0).random((105, 105)) < 0.5
+    picture, stream = Image.fromarray(kept), io.BytesIO()  # mode 1
+    picture.save(stream, "PNG")
+    pack(kit, tmp_path, extra={"images_background": {"images_background/Latin/character01/0001_01.png": stream.getvalue()}})
+    found = {}
+    for resampling in ("nearest", "bilinear"):
+        settings = settings_in(tmp_path, resampling=resampling)
+        source = omniglot.source(settings, CHARACTERS)
+        found[resampling] = kit.prepared(source, settings, tmp_path / resampling).images[0, :, :, 0]
+        assert (omniglot.GREYS in source.notes) is (resampling == "bilinear")
+    snells = 1 - np.asarray(picture.resize((28, 28)), dtype=np.float32)  # as that code has it: no filter is named
+    np.testing.assert_array_equal(found["nearest"], 255 * snells)
+    assert len(np.unique(found["bilinear"])) > 50
+
+
 def test_known_set():
     """1,028 / 172 / 423 characters, four rotations each."""
     assert sum(1 for _ in omniglot.published_split("omniglot")) == 1623
