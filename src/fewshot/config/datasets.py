@@ -124,7 +124,7 @@ class OmniglotSettings(_Dataset):
     image_size: Annotated[int, Field(ge=8, le=105)] = 28
     rotations: bool = True
     resampling: Literal["bilinear", "nearest"] = "bilinear"
-    """How a drawing of 105 pixels is made smaller: `bilinear` (means, so greys), or `nearest`, ink or paper and nothing between,
+    """How a drawing of 105 pixels is made smaller: `bilinear` (means, so greys), or `nearest`, ink or paper and none between,
     as Snell's code does with these one-bit images (paper 002's too)."""
 
 
