@@ -18,6 +18,8 @@ def deviations(facts: Facts) -> list[str]:
     said = _of_the_paper(facts)
     if said is not None:
         found += said
+        if facts.precision == "bfloat16":
+            found.append("stage 1 in bfloat16; the paper names no precision")
         if facts.part != "test":
             found.append("tasks drawn from the validation classes instead of the test classes")
     return list(dict.fromkeys(text.removesuffix(".") for text in (*found, *facts.notes, *facts.config_deviations)))

@@ -23,8 +23,11 @@ STAGE1 = (225_000, 64)
 AREA, JITTER = (0.25, 1.0), 0.4
 """Random resized crops in place of the authors', and their colour jitter."""
 CROPS = "random resized crops of 80 px images, a quarter to the whole of them, in place of crops from 92 px; no PCA lighting"
+WHOLE = "whole images at testing, not the central 80 of 92 px; normalised by the training images' mean and deviation"
 SPLIT = "the classes of Ravi and Larochelle, as the authors' split; which images their file names is not recorded"
 """What this software always does otherwise than the authors' code on miniImageNet."""
+VIEWS = "random views of each image, augmented as in stage 1, in place of ten crops (five places, mirrored)"
+"""Of multi-view testing."""
 COMPARED = ("miniimagenet", "fc100")
 """Data sets whose runs are compared with its protocol; its numbers are of the first."""
 
@@ -47,7 +50,8 @@ def deviations(facts: Facts) -> list[str] | None:
         found.append(f"{facts.dataset}, on which the paper has no numbers")
     else:
         found += size_words(network, facts.image_size, IMAGE_SIZE)
-        found += [CROPS] * _is_its_augmentation(training) + [SPLIT]
+        found += [CROPS] * _is_its_augmentation(training) + [WHOLE, SPLIT]
+        found += [VIEWS] * bool(facts.adaptation.views)
     if facts.trained_images != (IMAGES, IMAGES):
         found.append(f"{counts(facts.trained_images)} images a base class trained on instead of {IMAGES}")
     if not _is_its_backbone(network):

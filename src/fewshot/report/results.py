@@ -251,7 +251,7 @@ def make_rows(plan: Plan, records: Sequence[SettingRecord], store: StoreRecord, 
                 store.dataset, store.image_size, store.trained_images, store.held_out_images, store.classes, network,
                 record.adaptation_settings, evaluated.tasks, record.queries, population, config.evaluation.part,
                 store.notes, config.deviations, evaluated.query_pooling == "dense", config.evaluation.scale,
-                record.network.info.get("done"),
+                record.network.info.get("done"), record.network.info.get("precision"),
             )  # fmt: skip
             number = None
             if config.evaluation.part == "test":  # what is chosen on the validation classes has no published counterpart

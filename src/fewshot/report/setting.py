@@ -25,6 +25,7 @@ class Facts:
         dense_queries: whether the queries' locations vote each for itself, so that tau counts.
         scale: tau of dense queries where the run sets one; None: the network's own.
         done: iterations that stage 1 really took, fewer than its setting where patience ended it; None: not recorded.
+        precision: of stage 1's backbone: `float32`, `TF32` or `bfloat16`; None: not recorded.
     """
 
     dataset: str
@@ -43,6 +44,7 @@ class Facts:
     dense_queries: bool = True
     scale: float | None = None
     done: int | None = None
+    precision: str | None = None
 
 
 def size_seen(network: NetworkSettings, image_size: int) -> int:

@@ -61,6 +61,7 @@ def test_of_the_papers_own_protocol_only_what_is_unpublished_is_said() -> None:
             "base images tested: a held-out part of the set (100 a class) instead of extra images",
         ),
         ({"part": "val"}, "tasks drawn from the validation classes instead of the test classes"),
+        ({"precision": "bfloat16"}, "stage 1 in bfloat16; the paper names no precision"),
         ({"notes": ["archive hash not checked."]}, "archive hash not checked"),
         ({"config_deviations": ("lr tuned",)}, "lr tuned"),
         (
@@ -213,6 +214,8 @@ def automatic(run: str, name: str, of: str = "as-trained", **changed: Any) -> li
     return deviations(replace(facts(plan, job), **changed))
 
 
+WHOLE = "whole images at testing, not the central 80 of 92 px; normalised by the training images' mean and deviation"
+VIEWS = "random views of each image, augmented as in stage 1, in place of ten crops (five places, mirrored)"
 CROPS = "random resized crops of 80 px images, a quarter to the whole of them, in place of crops from 92 px; no PCA lighting"
 SPLIT = "the classes of Ravi and Larochelle, as the authors' split; which images their file names is not recorded"
 SQUARES = "the central square of each image is resized; the paper resizes whole images to squares"
@@ -278,13 +281,20 @@ ONCE = "not trained again on training and validation classes at the end, as the 
             "004_miniimagenet", "simple-80", "mapped",
             [
                 "trained on base and validation classes: not like for like with networks trained on base classes alone",
-                CROPS, SPLIT,
+                CROPS, WHOLE, SPLIT,
+            ],
+        ),
+        (
+            "004_miniimagenet", "wrn-80", "mapped-views",
+            [
+                "trained on base and validation classes: not like for like with networks trained on base classes alone",
+                CROPS, WHOLE, SPLIT, VIEWS,
             ],
         ),
         (
             "004_miniimagenet", "wrn-64", "mapped",
             [
-                CROPS, SPLIT,
+                CROPS, WHOLE, SPLIT,
                 "trained on the base classes alone instead of base and validation classes",
                 "stage 1: 180,000 iterations of 64 instead of 225,000 of 64 (80 % of the samples)",
             ],
@@ -292,7 +302,7 @@ ONCE = "not trained again on training and validation classes at the end, as the 
         (
             "004_miniimagenet_cpu", "c128f-gap", "mapped",
             [
-                "images of 84 px instead of 80 px", SPLIT, "500 images a base class trained on instead of 600",
+                "images of 84 px instead of 80 px", WHOLE, SPLIT, "500 images a base class trained on instead of 600",
                 "backbone c128f 64-64-128-128 instead of Conv-64 or the authors' WRN-28-10",
                 "cosine classifier in stage 1 instead of a linear one",
                 "trained on the base classes alone instead of base and validation classes",
