@@ -112,6 +112,19 @@ def test_training_on_validation_classes_too_is_an_option(tiny_store, job, tmp_pa
     assert len(network.classifier.weight) == (parts != "test").sum()
 
 
+def test_training_on_tasks_of_validation_classes_too_is_an_option(tiny_store, job, tmp_path):
+    """As Snell's code trains again at the end, for as long as a first training and its patience say."""
+    validation = {"every": 0, "keep": "last"}
+    job = episodic(job, validation=validation, classes="base+val", iterations=5)
+    trainer = prepare(tiny_store, job, CPU, tmp_path / "s")
+    rows = tiny_store.trained_on(trainer.settings.parts)[0][torch.cat([trainer.batches(t) for t in range(200)])]
+    assert set(tiny_store.labels[rows]) == set(range(tiny_store.num_base)) | set(tiny_store.labels[tiny_store.rows("val")])
+    train(tiny_store, job, tmp_path / "net", CPU)
+    info = load_network(tmp_path / "net")[1]
+    assert (info["done"], info["validation"]) == (5, None)
+    assert len(info["classes"]) == (tiny_store.classes["part"] != "test").sum()
+
+
 def test_the_embedding_layer_counts_among_the_parameters(tiny_store, tiny_plan, tmp_path):
     job = tiny_plan.network("c128f-gap", 0)
     train(tiny_store, replace(job, settings=job.settings.model_copy(update={"embedding": 6})), tmp_path / "net", CPU)
