@@ -1,6 +1,7 @@
 """What the benchmark says, not how fast it is."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,28 @@ def small(monkeypatch):
     monkeypatch.setattr(stage1, "matmul_rate", lambda *_: 1e9)
     monkeypatch.setattr(stage1, "_grow", lambda *_: [])
     monkeypatch.setattr(stage1, "_products", lambda *_: Row("stage1", "left out", None, ""))
+
+
+@pytest.mark.parametrize("backbone", ["c128f", "resnet12"])
+def test_a_training_in_channels_last_is_the_plain_one(small, backbone):
+    """As fast and as plain as the benchmark holds them against each other: the same losses over steps that each build on the last."""
+    fast, plain = (
+        stage1.trainer(backbone, 16, torch.device("cpu"), "float32", False, contiguous) for contiguous in (False, True)
+    )
+    kernels = [[p for p in made.network.parameters() if p.dim() == 4 and p.shape[2] > 1] for made in (fast, plain)]
+    assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels[0])
+    assert all(kernel.is_contiguous() for kernel in kernels[1])
+    for step in range(4):
+        assert float(fast.step(step)[0]) == pytest.approx(float(plain.step(step)[0]), rel=1e-3)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="no C++ compiler here")
+def test_a_compiled_training_is_the_plain_one(small):
+    """`compile: true`, for real."""
+    compiled, plain = (stage1.trainer("c128f", 16, torch.device("cpu"), "float32", made, False) for made in (True, False))
+    assert compiled.compiled is not compiled.network
+    for step in range(3):
+        assert float(compiled.step(step)[0]) == pytest.approx(float(plain.step(step)[0]), rel=1e-3)
 
 
 def test_stage_1_says_where_its_time_goes_and_that_both_forms_agree(options, small):
