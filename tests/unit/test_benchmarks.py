@@ -80,10 +80,9 @@ def small(monkeypatch):
 
 @pytest.mark.parametrize("backbone", ["c128f", "resnet12"])
 def test_a_training_in_channels_last_is_the_plain_one(small, backbone):
-    """As fast and as plain as the benchmark holds them against each other: the same losses over steps that each build on the last."""
-    fast, plain = (
-        stage1.trainer(backbone, 16, torch.device("cpu"), "float32", False, contiguous) for contiguous in (False, True)
-    )
+    """As the benchmark holds them against each other: the same losses, over steps that build on one another."""
+    cpu = torch.device("cpu")
+    fast, plain = (stage1.trainer(backbone, 16, cpu, "float32", False, contiguous) for contiguous in (False, True))
     kernels = [[p for p in made.network.parameters() if p.dim() == 4 and p.shape[2] > 1] for made in (fast, plain)]
     assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels[0])
     assert all(kernel.is_contiguous() for kernel in kernels[1])
