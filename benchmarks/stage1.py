@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -33,11 +34,10 @@ KINDS = {
     "batch normalisation": ("batch_norm",),
     "activations": ("silu", "relu", "threshold", "clamp"),
     "pooling": ("pool",),
-    "optimizer": ("Optimizer", "_fused", "_foreach"),
     "copies": ("aten::copy_", "aten::cat", "aten::fill_", "Memcpy"),
 }
 """Kinds of operations, by what stands in their names."""
-OTHERS = "others"
+OPTIMIZER, OTHERS = "optimizer", "others"
 LARGEST = {"float32": 2e-3, "bfloat16": 5e-2}
 """Relative difference of losses that rounding may make; TF32 on CUDA."""
 
@@ -101,14 +101,21 @@ def shares(made: Trainer) -> dict[str, float]:
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
     with profile(activities=activities) as profiler:
         made.step(0)
-    taken = dict.fromkeys((*KINDS, OTHERS), 0.0)
-    for event in profiler.key_averages():
-        if event.device_type.name != "CPU":
-            continue  # a kernel: counted with the operation that began it
-        kind = next((kind for kind, words in KINDS.items() if any(word in event.key for word in words)), OTHERS)
-        taken[kind] += event.self_device_time_total if cuda else event.self_cpu_time_total
+    taken = dict.fromkeys((*KINDS, OPTIMIZER, OTHERS), 0.0)
+    for event in profiler.events():
+        if event.device_type.name == "CPU":  # else a kernel, which is counted with the operation that began it
+            taken[_kind(event)] += event.self_device_time_total if cuda else event.self_cpu_time_total
     whole = sum(taken.values()) or 1.0
     return {kind: time / whole for kind, time in sorted(taken.items(), key=lambda item: -item[1])}
+
+
+def _kind(event: Any) -> str:
+    above = event
+    while above is not None:
+        if above.name.startswith("Optimizer."):
+            return OPTIMIZER
+        above = above.cpu_parent
+    return next((kind for kind, words in KINDS.items() if any(word in event.name for word in words)), OTHERS)
 
 
 def operations(made: Trainer) -> float:

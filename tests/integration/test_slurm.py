@@ -1,5 +1,6 @@
 """The pipeline as DVC's stage on a real Slurm of one node with two pretended GPUs; `.ci/slurm start` starts one."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -99,7 +100,8 @@ def end(process: subprocess.Popen, folder: Path) -> None:
     # Slurm ends the processes that it knows of; the inner Snakemake of a cancelled job may have left them, and wait for ever.
     for left in psutil.process_iter(["cmdline"]):
         if any(str(folder) in word for word in left.info["cmdline"] or ()):
-            left.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                left.kill()
 
 
 def moments(process: subprocess.Popen, watch: Watch) -> Iterator[dict[str, str]]:

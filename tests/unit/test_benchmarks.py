@@ -102,9 +102,9 @@ def test_a_compiled_training_is_the_plain_one(small):
 def test_stage_1_says_where_its_time_goes_and_that_both_forms_agree(options, small):
     rows, _ = stage1.run(options)
     for row in rows[2:4]:
-        assert re.match(r"first losses \de-\d\d apart; ", row.note), row.note
+        assert re.match(r"first losses \de[-+]\d\d apart; ", row.note), row.note
         spent = re.findall(r"(\d+) % ([a-z ]+)(?:,|$)", row.note.partition("by kind: ")[2])
-        assert {kind for _, kind in spent} == {*stage1.KINDS, stage1.OTHERS}
+        assert {kind for _, kind in spent} == {*stage1.KINDS, stage1.OPTIMIZER, stage1.OTHERS}
         assert 95 <= sum(int(share) for share, _ in spent) <= 105
         assert int(next(share for share, kind in spent if kind == "convolutions")) > 0
 

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -75,6 +76,20 @@ def test_a_scale_that_the_run_sets_is_a_deviation_of_dense_queries(made_run: Mak
     told = {row.record.evaluated.query_pooling for row in rows if any("at scale 5 instead" in one for one in row.deviations)}
     silent = {row.record.evaluated.query_pooling for row in rows} - told
     assert (told, silent) == ({"dense"}, {"gap", "gmp"})
+
+
+def test_what_is_on_record_of_a_network_reaches_its_deviations(made_run: Make) -> None:
+    plan = made_run()
+    store = read_store(plan)
+    records = read_settings(plan, store)
+    for words, recorded in (
+        ("stage 1 in bfloat16; the paper names no precision", {"precision": "bfloat16"}),
+        ("stage 1: 7 iterations of ", {"done": 7}),
+    ):
+        told = [replace(one, network=replace(one.network, info=one.network.info | recorded)) for one in records]
+        before, after = (make_rows(plan, chosen, store, Published(load_published())) for chosen in (records, told))
+        assert not any(words in said for row in before for said in row.deviations)
+        assert all(any(words in said for said in row.deviations) for row in after)
 
 
 def test_numbers_on_validation_classes_have_no_published_counterpart(made_run: Make) -> None:

@@ -32,6 +32,8 @@ ARCHIVES = tuple(
     )
 )
 DRAWERS = 20
+DRAWN = 105
+"""Side of a drawing in pixels."""
 ROTATIONS = ("rot000", "rot090", "rot180", "rot270")
 GREYS = "drawings made smaller by bilinear means, so with greys; Snell's code takes the nearest pixel"
 """Pillow, with which that code resizes, does so with every image of one bit."""
@@ -63,7 +65,7 @@ def source(settings: OmniglotSettings, characters: Split | None = None) -> Sourc
         archives={archive.known.file: archive.record for archive in archives},
         notes=(
             *(archive.note for archive in archives if archive.note),
-            *([GREYS] if settings.resampling == "bilinear" else []),
+            *([GREYS] if settings.resampling == "bilinear" and settings.image_size < DRAWN else []),
         ),
         where=Path(settings.raw) / "images_background.zip and images_evaluation.zip",
     )
