@@ -106,7 +106,7 @@ def test_what_is_not_known_to_compare_is_unknown(table: pd.DataFrame) -> None:
     unrecorded = table["note"].str.contains("size of input not recorded")
     assert set(table.loc[unrecorded, "like_for_like"]) == {"unknown"}
     assert set(table.loc[table["like_for_like"] == "unknown", "note"].str.contains("not recorded")) == {True}
-    for words in ("upsampled", "external data", "large input", "trained on the validation classes"):
+    for words in ("upsampled", "extra images", "external data", "large input", "trained on the validation classes"):
         assert set(table.loc[table["note"].str.contains(words), "like_for_like"]) == {"no"}, words
 
 
