@@ -51,11 +51,17 @@ class _Contiguous(Trainer):
 
 
 def trainer(
-    backbone: str, size: int, device: torch.device, precision: str, compiled: bool, contiguous: bool = False
+    backbone: str,
+    size: int,
+    device: torch.device,
+    precision: str,
+    compiled: bool,
+    contiguous: bool = False,
+    batch: int | None = None,
 ) -> Trainer:
     """A training on random images, ready for steps."""
     torch.manual_seed(0)
-    batch = BATCH[device.type][size]
+    batch = batch or BATCH[device.type][size]
     validation = {"every": 0, "keep": "last"}
     training = {"batch_size": batch, "precision": precision, "compile": compiled, "validation": validation}
     settings = NetworkSettings.model_validate({"backbone": {"name": backbone}, "training": training})
@@ -153,8 +159,9 @@ def run(options: Options) -> tuple[list[Row], list[Growth]]:
 
 
 def _products(options: Options) -> Row:
-    """Narrow maps as matrix products, on a CPU in bfloat16; the plain form: as convolutions."""
-    made, batch = trainer("resnet12", 32, options.device, "bfloat16", False), BATCH["cpu"][32]
+    """Narrow maps as matrix products, on a CPU in bfloat16, at the paper's batch size; the plain form: as convolutions."""
+    batch = BATCH["cuda"][32]
+    made = trainer("resnet12", 32, options.device, "bfloat16", False, batch=batch)
 
     def as_convolutions() -> None:
         with patch.object(layers, "NARROW", 0):
