@@ -27,8 +27,6 @@ from fewshot.training import Trainer
 CASES = (("c128f", 32), ("c128f", 84), ("resnet12", 32), ("resnet12", 84))
 BATCH = {"cpu": {32: 64, 84: 16}, "cuda": {32: 512, 84: 200}}
 """Images a step; on CUDA the paper's."""
-
-
 KINDS = {
     "convolutions": ("convolution", "aten::mm", "aten::addmm", "aten::bmm"),
     "batch normalisation": ("batch_norm",),
