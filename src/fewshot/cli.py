@@ -27,7 +27,7 @@ from fewshot.config import load, schema
 from fewshot.drawings import drawings
 from fewshot.job import end_if_asked, user_errors
 from fewshot.locks import tidy
-from fewshot.plan import NetworkJob, Plan
+from fewshot.plan import FeaturePart, NetworkJob, Plan
 from fewshot.taken import adaptation_folder, evaluation_folder
 
 logger = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ def train(config: Config, network: Network = None, seed: Seed = None, threads: T
 
 @app.command()
 def extract(config: Config, network: Network = None, seed: Seed = None, threads: Threads = None, force: Force = False) -> None:
-    """Trained networks to features of the evaluated images, and of those trained on where a method learns from them."""
+    """Trained networks to features of the evaluated images, and of what a method learns from beside them."""
     with user_errors():
         plan = _plan(config)
         for job in plan.select(network, seed):
@@ -125,7 +125,7 @@ def _extract_awaited(config: Path, threads: int | None) -> None:
                     _extract(plan, job, part, threads)
 
 
-def _extract(plan: Plan, job: NetworkJob, part: str, threads: int | None, force: bool = False) -> None:
+def _extract(plan: Plan, job: NetworkJob, part: FeaturePart, threads: int | None, force: bool = False) -> None:
     if _missing(plan.features_dir(job, part) / "features.json", force, partial(current.features_outdated, plan, job, part)):
         stages.extract(plan, job, part, threads=threads)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from fewshot import job_code
 from fewshot.files import read_json
-from fewshot.plan import AdaptationJob, EpisodeJob, NetworkJob, Plan
+from fewshot.plan import AdaptationJob, EpisodeJob, FeaturePart, NetworkJob, Plan
 from fewshot.provenance import archives_as_known, folder_hashes, pretrained_hash
 from fewshot.taken import is_taken
 
@@ -57,11 +57,11 @@ def network_outdated(plan: Plan, job: NetworkJob) -> str | None:
     return why
 
 
-def features_outdated(plan: Plan, job: NetworkJob, part: str) -> str | None:
+def features_outdated(plan: Plan, job: NetworkJob, part: FeaturePart) -> str | None:
     """Why a network's features are to be computed again, or None."""
     record = read_json(plan.features_dir(job, part) / "features.json")
     return _other(record, "network_sha256", _sha256(plan, job), "of another network") or _other(
-        record, "code", job_code.extraction(job.settings), OTHER_CODE
+        record, "code", job_code.extraction(job.settings, part.views), OTHER_CODE
     )
 
 

@@ -20,15 +20,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fewshot import job_code
+from fewshot.config import Views
 from fewshot.data.store import Rows, Store
 from fewshot.errors import DataError, NotFiniteError
 from fewshot.files import load_array, read_record, save_array, write_record
 from fewshot.models.heads import PoolingKind, pool
-from fewshot.models.network import Network
+from fewshot.models.network import Network, batch_size
+from fewshot.views import DRAWN_AT_ONCE, mean_of_views
 
 logger = logging.getLogger(__name__)
-BATCH = {"cpu": 2**17, "cuda": 2**21}
-"""Pixels that go through a network at once; on a CPU so few that its maps stay in the cache."""
 FILES = ("features.npy", "rows.npy")
 
 
@@ -85,11 +85,6 @@ class Features:
         return positions
 
 
-def batch_size(device: torch.device, side: int) -> int:
-    """How many images of `side` pixels go through a network at once: on a CPU 18 of 84 px, 128 of 32 px."""
-    return max(1, BATCH[device.type] // side**2)
-
-
 @torch.inference_mode()
 def compute(
     network: Network,
@@ -100,6 +95,8 @@ def compute(
     pooling: PoolingKind = "dense",
     to: torch.device | str = "cpu",
     name: str = "",
+    views: Views = 0,
+    seed: int = 0,
 ) -> Tensor:
     """Feature vectors of images, by location or pooled: uint8 (N, H, W, 3) -> float32 (M, r, d) (pooled: r = 1).
 
@@ -111,6 +108,9 @@ def compute(
         pooling: gap or gmp; dense: every location.
         to: the device to keep them on.
         name: of the network, for the error.
+        views: means over so many random views of each image, or over ten crops (see `fewshot.views`), which are pooled; 0: of
+            the image as it is.
+        seed: of random views.
 
     Raises:
         NotFiniteError: a value is not finite.
@@ -119,11 +119,15 @@ def compute(
     height, width = network.feature_shape[1:]
     count = len(images) if rows is None else len(rows)
     out = torch.empty(count, height * width if pooling == "dense" else 1, network.feature_shape[0], device=to)
-    size, finite = batch_size(device, images.shape[1]), torch.ones((), dtype=torch.bool, device=device)
+    size = DRAWN_AT_ONCE if views else batch_size(device, images.shape[1])
+    finite = torch.ones((), dtype=torch.bool, device=device)
     for start in tqdm(range(0, count, size), desc="features", unit="batch", disable=not progress, mininterval=5):
         part = slice(start, start + size)
         batch = torch.from_numpy(np.array(images[part if rows is None else rows[part]])).to(device)
-        found = pool(network(network.normalise(batch)), pooling)
+        if views:
+            found = mean_of_views(network, batch, views, seed, start, pooling).unsqueeze(1)
+        else:
+            found = pool(network(network.normalise(batch)), pooling)
         finite &= torch.isfinite(found).all()
         out[start : start + len(batch)] = found
     if not finite:
@@ -133,9 +137,16 @@ def compute(
 
 
 def extract(
-    network: Network, info: dict[str, Any], store: Store, parts: Sequence[Rows], folder: Path, pooling: PoolingKind = "dense"
+    network: Network,
+    info: dict[str, Any],
+    store: Store,
+    parts: Sequence[Rows],
+    folder: Path,
+    pooling: PoolingKind = "dense",
+    views: Views = 0,
+    seed: int = 0,
 ) -> None:
-    """Compute and write the features of the store's `parts`, by location or pooled.
+    """Compute and write the features of the store's `parts`, by location or pooled, or of views, pooled (see `compute`).
 
     Raises:
         DataError: the network was trained on other data or another image size than the store's, or its features are not finite.
@@ -144,14 +155,15 @@ def extract(
         raise DataError(f"the network takes {info['image_size']} px images, the store {store.path} holds {store.image_size} px")
     rows = np.sort(np.concatenate([store.rows(part) for part in parts]))
     logger.info("features of %d images (%s)", len(rows), ", ".join(parts))
-    values = compute(network, store.images, rows, pooling=pooling, name=str(info.get("name", "")))
+    values = compute(network, store.images, rows, pooling=pooling, name=str(info.get("name", "")), views=views, seed=seed)
     save_array(folder / "features.npy", values.numpy())
     save_array(folder / "rows.npy", rows.astype(np.int64))
     write_record(
         folder / "features.json",
-        {"format": 1, "network_sha256": info["sha256"], "code": job_code.extraction(network.settings),
+        {"format": 1, "network_sha256": info["sha256"], "code": job_code.extraction(network.settings, views),
          "data_hash": store.data_hash, "parts": list(parts),
-         "map": list(network.feature_shape[1:]) if pooling == "dense" else [1, 1], "pooling": pooling, "images": len(rows)},
+         "map": list(network.feature_shape[1:]) if pooling == "dense" else [1, 1], "pooling": pooling, "images": len(rows),
+         **({"views": views} if views else {})},
         FILES,
     )  # fmt: skip
 

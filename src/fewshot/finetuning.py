@@ -17,9 +17,8 @@ from torch import Tensor
 
 from fewshot import predictions
 from fewshot.config import ClassificationSettings, FinetuningSettings, ScheduleSettings, TrainingSettings, ValidationSettings
-from fewshot.features import batch_size
 from fewshot.methods.base import Curve, Ground, Task, decide
-from fewshot.models.network import Network
+from fewshot.models.network import Network, batch_size
 from fewshot.objectives.classification import Classification
 from fewshot.resume import State
 from fewshot.sampling import BalancedBatches, Batches

@@ -15,11 +15,14 @@ from fewshot.config import content_hash
 from fewshot.provenance import PACKAGE, ROOT, source_hash
 
 if TYPE_CHECKING:
-    from fewshot.config import DatasetSettings, NetworkSettings
+    from fewshot.config import DatasetSettings, NetworkSettings, Views
     from fewshot.plan import AdaptationJob
 
 _JUDGES = ("evaluation", "features", "nearest_prototype")
 """What only judges networks while they are trained: a change there is no reason to train one anew."""
+
+_VIEWS = "views"
+"""What only features of views need."""
 
 
 def preparation(dataset: DatasetSettings) -> str:
@@ -39,9 +42,10 @@ def training(settings: NetworkSettings) -> str:
     return source_hash(*_named("base_training", "checkpoint", "device"), *chosen, without=set(_named(*_JUDGES)))
 
 
-def extraction(settings: NetworkSettings) -> str:
-    """The code that computes features, by the network's own backbone alone."""
-    return source_hash(*_named("features", "checkpoint", "device"), settings.backbone.module)
+def extraction(settings: NetworkSettings, views: Views = 0) -> str:
+    """The code that computes features, by the network's own backbone alone, and of views only where it takes them."""
+    used = _named("features", "checkpoint", "device")
+    return source_hash(*used, settings.backbone.module, without=set() if views else set(_named(_VIEWS)))
 
 
 def adaptation(job: AdaptationJob) -> str:
@@ -59,7 +63,7 @@ def evaluation() -> str:
     """The code of the evaluation. What a stage-2 method does reaches it as that method's files."""
     methods = {path.stem for path in (ROOT / "methods").glob("*.py")} - {"__init__", "prototypical"}
     used = _named("task_results", "features", "checkpoint", "device")
-    return source_hash(*used, without={f"{PACKAGE}.methods.{name}" for name in methods})
+    return source_hash(*used, without={f"{PACKAGE}.methods.{name}" for name in methods} | set(_named(_VIEWS)))
 
 
 def figures(module: str) -> str:

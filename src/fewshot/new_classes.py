@@ -14,11 +14,10 @@ from fewshot.checkpoint import load_network, save_network
 from fewshot.data.pictures import decode_image
 from fewshot.data.sources.folder import beside, class_images, class_names, first_of
 from fewshot.errors import ConfigError, DataError
-from fewshot.features import batch_size
 from fewshot.locks import replacing_folder
 from fewshot.methods.imprinting import extended, imprint
 from fewshot.models.heads import CosineClassifier, pool
-from fewshot.models.network import Network
+from fewshot.models.network import Network, batch_size
 from fewshot.transfer import network_folder
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from fewshot.current import adaptation_outdated
 from fewshot.drawings import dropped
 from fewshot.locks import only_one
-from fewshot.plan import AdaptationJob, EpisodeJob, EvaluationJob, NetworkJob, Plan
+from fewshot.plan import AdaptationJob, EpisodeJob, EvaluationJob, FeaturePart, NetworkJob, Plan
 from fewshot.taken import adaptation_folder
 
 logger = logging.getLogger(__name__)
@@ -93,10 +93,10 @@ def train(plan: Plan, job: NetworkJob, *, threads: int | None = None) -> None:
         base_training.train(store, job, folder, device, lambda iteration: asked_to_end(), teacher)
 
 
-def extract(plan: Plan, job: NetworkJob, part: str, *, threads: int | None = None) -> None:
+def extract(plan: Plan, job: NetworkJob, part: FeaturePart, *, threads: int | None = None) -> None:
     """Trained network -> features of the evaluated classes and of the held-out base images, by location.
 
-    Of the part `trained`: of the images that it was trained on, pooled as its classifier has them.
+    Those of views, and of the images that it was trained on, are pooled as its classifier has them.
     """
     from fewshot import features
     from fewshot.checkpoint import load_network
@@ -106,14 +106,12 @@ def extract(plan: Plan, job: NetworkJob, part: str, *, threads: int | None = Non
     device = select_device(plan.config.device, threads)
     store = open_store(plan.store_dir)
     network, info = load_network(plan.network_dir(job), device, store.data_hash)
-    if part == "trained":
-        pooling = job.settings.classifier.pooling
-        features.extract(network, info, store, job.settings.training.parts, plan.features_dir(job, part), pooling)
-        return
-    parts: list[Rows] = [plan.config.evaluation.part]
-    if len(store.rows("held_out")):
-        parts.append("held_out")
-    features.extract(network, info, store, parts, plan.features_dir(job))
+    if part.of == "trained":
+        images: tuple[Rows, ...] = job.settings.training.parts
+    else:
+        images = (part.of, "held_out") if len(store.rows("held_out")) else (part.of,)
+    pooling = "dense" if part == plan.evaluated_part else job.settings.classifier.pooling
+    features.extract(network, info, store, images, plan.features_dir(job, part), pooling, part.views, job.seed)
 
 
 def adapt(plan: Plan, job: AdaptationJob, *, threads: int | None = None) -> None:
@@ -184,9 +182,9 @@ def evaluated(plan: Plan, job: EvaluationJob) -> bool:
     return task_results.is_current(plan, job)
 
 
-def awaited(plan: Plan, job: NetworkJob, part: str) -> bool:
-    """Whether a network's features of `part` are wanted: of images trained on, until all that learns from them is there."""
-    if part != "trained":
+def awaited(plan: Plan, job: NetworkJob, part: FeaturePart) -> bool:
+    """Whether a network's features of `part` are wanted: those that only adaptations take, until all these are there."""
+    if part == plan.evaluated_part:
         return True
     learners = (made for made in plan.adaptations if made.network == job and part in plan.learnt_parts(made))
     return any(not (adaptation_folder(plan, one) / "adapt.json").exists() or adaptation_outdated(plan, one) for one in learners)

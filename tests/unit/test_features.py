@@ -8,6 +8,7 @@ from fewshot import features
 from fewshot.checkpoint import load_network, save_network
 from fewshot.config import NetworkSettings
 from fewshot.errors import DataError
+from fewshot.models import network as network_module
 from fewshot.models.heads import locations
 from fewshot.models.network import Network
 
@@ -42,8 +43,8 @@ def test_features_are_the_networks_feature_maps_by_location(trained, tiny_store,
 def test_batches_do_not_change_the_result(trained, tiny_store, monkeypatch):
     network, _ = trained
     whole = features.compute(network, tiny_store.images[:50], progress=False)
-    monkeypatch.setattr(features, "BATCH", {"cpu": 7 * tiny_store.image_size**2})
-    assert features.batch_size(torch.device("cpu"), tiny_store.image_size) == 7
+    monkeypatch.setattr(network_module, "BATCH", {"cpu": 7 * tiny_store.image_size**2})
+    assert network_module.batch_size(torch.device("cpu"), tiny_store.image_size) == 7
     torch.testing.assert_close(features.compute(network, tiny_store.images[:50], progress=False), whole, atol=1e-5, rtol=1e-4)
 
 

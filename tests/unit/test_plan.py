@@ -5,7 +5,9 @@ import pytest
 from fewshot.config import AS_TRAINED, ActivationMapSettings, ClassVectorSettings, NetworkSettings, parse
 from fewshot.config.extension import Extension
 from fewshot.errors import ConfigError
-from fewshot.plan import Plan
+from fewshot.plan import FeaturePart, Plan
+
+TEST, TRAINED = FeaturePart("test"), FeaturePart("trained")
 
 
 def test_jobs_of_the_tiny_run(tiny_plan):
@@ -93,13 +95,33 @@ def test_only_a_method_that_learns_from_trained_images_takes_their_features(tiny
     alone = Plan(parse(config))
     config["evaluation"]["tests"].append({"networks": ["c128f-gap"], "adaptation": "mapped"})
     both = Plan(parse(config))
-    assert [alone.learnt_parts(job) for job in alone.adaptations] == [("test",)] * len(alone.adaptations)
+    assert [alone.learnt_parts(job) for job in alone.adaptations] == [(TEST,)] * len(alone.adaptations)
     assert {(job.name, both.learnt_parts(job)) for job in both.adaptations} == {
-        ("imprinted", ("test",)),
-        ("mapped", ("test", "trained")),
+        ("imprinted", (TEST,)),
+        ("mapped", (TEST, TRAINED)),
     }
-    assert alone.feature_parts(alone.networks[0]) == ("test",)
-    assert both.feature_parts(both.networks[0]) == ("test", "trained")
+    assert alone.feature_parts(alone.networks[0]) == (TEST,)
+    assert both.feature_parts(both.networks[0]) == (TEST, TRAINED)
+
+
+def test_features_of_views_are_a_part_of_their_own_for_all_shots(tiny_config):
+    config = tiny_config.as_dict()
+    method = {"method": "activation_to_parameter"}
+    config["stage2"] = {"mapped": method, "views": {**method, "views": 3}, "slow": {**method, "views": 3, "lr": 1e-4}}
+    config["evaluation"]["tests"] = [{"networks": ["c128f-gap"], "adaptation": name} for name in config["stage2"]]
+    plan = Plan(parse(config))
+    (network, *_) = plan.networks
+    views = FeaturePart("test", 3)
+    assert len(plan.adaptations) > len(config["stage2"]), "of several shots"
+    assert plan.feature_parts(network) == (TEST, TRAINED, views)
+    assert {plan.learnt_parts(job) for job in plan.adaptations if job.name != "mapped"} == {(views, TRAINED)}
+    assert [plan.features_dir(network, part).name for part in plan.feature_parts(network)] == [
+        "features-test", "features-trained", "features-test-views3"
+    ]  # fmt: skip
+    assert FeaturePart("val", "ten_crops").name == "val-ten_crops"
+    assert plan.feature_part(network, "test-views3") == views
+    with pytest.raises(ConfigError, match=r"no features of part 'test-views4' of c128f-gap.*test, trained, test-views3"):
+        plan.feature_part(network, "test-views4")
 
 
 @pytest.mark.parametrize(

@@ -32,10 +32,12 @@ def _jobs_of(rule: str, done: subprocess.CompletedProcess[str]) -> int:
 
 
 def _expected(plan: Plan) -> dict[str, int]:
-    learners = {job.network for job in plan.adaptations if job.settings.method == "activation_to_parameter"}
+    mapped = [job for job in plan.adaptations if job.settings.method == "activation_to_parameter"]
+    learners = {job.network for job in mapped}
+    views = {(job.network, job.settings.views) for job in mapped if job.settings.views}  # once for all shots
     jobs = {
         "prepare": 1, "draw_episodes": len({shot for job in plan.evaluations for shot in job.shots}),
-        "train": len(plan.networks), "extract": len({job.network for job in plan.evaluations}) + len(learners),
+        "train": len(plan.networks), "extract": len({job.network for job in plan.evaluations}) + len(learners) + len(views),
         "adapt": sum(job.settings.gives == "features" for job in plan.adaptations),
         "extend": sum(job.settings.gives == "classifier" for job in plan.adaptations),
         "draw_low_shot_figures": int(plan.config.evaluation.way == "all"),

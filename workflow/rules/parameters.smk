@@ -59,7 +59,8 @@ def training_code(wildcards):
 
 
 def extraction_code(wildcards):
-    return job_code.extraction(network_job(wildcards).settings)
+    job = network_job(wildcards)
+    return job_code.extraction(job.settings, PLAN.feature_part(job, wildcards.part).views)
 
 
 def adaptation_code(wildcards):

@@ -23,6 +23,7 @@ from fewshot.config.base import (
     Settings,
     Share,
     SupportPooling,
+    Views,
     content_hash,
     merge,
 )
@@ -124,6 +125,7 @@ __all__ = [
     "TorchvisionSettings",
     "TrainingSettings",
     "ValidationSettings",
+    "Views",
     "WideResNetSettings",
     "Widths",
     "content_hash",

@@ -19,6 +19,8 @@ NAME = r"^[a-z0-9]([a-z0-9_-]*[a-z0-9])?$"
 Name = Annotated[str, Field(pattern=NAME, max_length=64)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+Views = Annotated[int, Field(ge=0)] | Literal["ten_crops"]
+"""How many random views of an image, as stage 1 augments (0: the image as it is), or its corners and centre, mirrored too."""
 
 
 class Settings(BaseModel):

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from fewshot.config.base import GlobalPooling, Settings, SupportPooling, merge
+from fewshot.config.base import GlobalPooling, Settings, SupportPooling, Views, merge
 from fewshot.config.networks import ClassifierSettings, NetworkSettings
 from fewshot.config.training import AugmentationSettings, OptimizerSettings
 
@@ -18,6 +18,11 @@ class Method(Settings):
     learns_from_trained: ClassVar[bool] = False
     """Whether it learns from the pooled features of the images that stage 1 was trained on."""
     method: str
+
+    @property
+    def views_of_tested(self) -> Views:
+        """Of which views the features of tested images are means, pooled; 0: of each image as it is, by location."""
+        return 0
 
     @property
     def module(self) -> str:
@@ -141,8 +146,14 @@ class ActivationMappingSettings(Extension):
     lr: Annotated[float, Field(gt=0)] = 1e-3
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
-    views: Annotated[int, Field(ge=0)] = 0
-    """Test images are means over so many augmented views, augmented as in stage 1; 0: each image as it is."""
+    views: Views = 0
+    """Test images are means over so many augmented views, augmented as in stage 1; `ten_crops`: over the corners and the centre
+    of each and their mirror images, cropped as stage 1's `augmentation.crop`, as in the paper; 0: each image as it is."""
+
+    @property
+    def views_of_tested(self) -> Views:
+        """See `Method`."""
+        return self.views
 
     def check_network(self, name: str, network: NetworkSettings) -> None:
         """An activation is one vector of an image."""
@@ -151,6 +162,11 @@ class ActivationMappingSettings(Extension):
             raise ValueError(
                 f"activation_to_parameter maps one activation of an image to a class weight; network {name!r} classifies "
                 f"{pooling} features: train one with pooling: gap or gmp"
+            )
+        if self.views == "ten_crops" and network.training.augmentation.crop is None:
+            raise ValueError(
+                f"views: ten_crops takes them from images larger than what the network sees: train network {name!r} with "
+                "augmentation.crop below dataset.image_size"
             )
 
 

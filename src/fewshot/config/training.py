@@ -56,9 +56,10 @@ Area = Annotated[float, Field(gt=0, le=1)]
 class AugmentationSettings(Settings):
     """Batched augmentation on the device; applied in this order."""
 
-    added: ClassVar[frozenset[str]] = frozenset({"crop"})
+    added: ClassVar[frozenset[str]] = frozenset({"crop", "lighting"})
     crop: Annotated[int, Field(ge=16)] | None = None
-    """Side of random crops from the larger images of the store; at testing the central crop. None: the whole image."""
+    """Side of random crops from the larger images of the store; at testing the central crop. None: the whole image. With
+    `resized_crop` those crops are scaled to this side."""
     crop_padding: Annotated[int, Field(ge=0)] | None = None
     """Zero padding before a random crop back to the image size, in pixels (none: 4 at 32 px, 8 at 84 px)."""
     resized_crop: tuple[Area, Area] | None = None
@@ -66,13 +67,15 @@ class AugmentationSettings(Settings):
     flip: bool = True
     color_jitter: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Strength of brightness, contrast and saturation jitter."""
+    lighting: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Deviation of shifts along the principal components of ImageNet's colours (Krizhevsky et al. 2012, section 4.1)."""
 
     @model_validator(mode="after")
     def _crop_range(self) -> Self:
         if self.resized_crop is not None and self.resized_crop[0] > self.resized_crop[1]:
             raise ValueError("resized_crop is a range: the smaller share first")
-        if self.crop is not None and (self.crop_padding is not None or self.resized_crop is not None):
-            raise ValueError("crop takes the place of crop_padding and resized_crop; give one of them")
+        if self.crop is not None and self.crop_padding is not None:
+            raise ValueError("crop takes the place of crop_padding; give one of them")
         return self
 
 

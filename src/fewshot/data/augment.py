@@ -36,17 +36,19 @@ def augment(images: Tensor, rows: Tensor, settings: AugmentationSettings, genera
     """
     size, device = images.shape[1], images.device
     flips = torch.rand(len(rows), generator=generator) < 0.5 if settings.flip else torch.zeros(len(rows), dtype=torch.bool)
-    if settings.crop is not None:
+    if settings.resized_crop is not None:
+        batch = resized_crop(images[rows], flips, settings.resized_crop, generator, settings.crop)
+    elif settings.crop is not None:
         offsets = torch.randint(0, size - settings.crop + 1, (2, len(rows)), generator=generator)
         batch = padded_crop(images, rows, to_device(offsets, device), to_device(flips, device), settings.crop)
-    elif settings.resized_crop is not None:
-        batch = resized_crop(images[rows], flips, settings.resized_crop, generator)
     else:
         padding = default_padding(size) if settings.crop_padding is None else settings.crop_padding
         offsets = torch.randint(-padding, padding + 1, (2, len(rows)), generator=generator)
         batch = padded_crop(images, rows, to_device(offsets, device), to_device(flips, device))
     if settings.color_jitter > 0:
         batch = color_jitter(batch.float(), settings.color_jitter, generator)
+    if settings.lighting > 0:
+        batch = lighting(batch.float(), settings.lighting, generator)
     return batch
 
 
@@ -73,14 +75,24 @@ def padded_crop(images: Tensor, rows: Tensor, offsets: Tensor, flips: Tensor, si
     return images[rows[:, None, None], y[:, :, None], x[:, None, :]] * inside.unsqueeze(-1)
 
 
-def resized_crop(images: Tensor, flips: Tensor, area: tuple[float, float], generator: torch.Generator) -> Tensor:
+def resized_crop(
+    images: Tensor, flips: Tensor, area: tuple[float, float], generator: torch.Generator, side: int | None = None
+) -> Tensor:
     """Random resized crops: area share uniform in `area`, aspect ratio log-uniform in 3/4..4/3, bilinear.
 
     Crops stay inside the image: of a large share the ratio is drawn from the narrower range that leaves its area whole.
 
-    uint8 (B, H, W, 3) -> float32 (B, H, W, 3) on the 0..255 scale.
+    Args:
+        images: uint8 (B, H, W, 3).
+        flips: bool (B,), horizontally.
+        area: smallest and largest share of the image, 0 to 1.
+        generator: of the CPU.
+        side: to scale them to, in pixels; none: that of the images.
+
+    Returns:
+        float32 (B, side, side, 3) on the 0..255 scale.
     """
-    count = len(images)
+    count, height_out, width_out = len(images), side or images.shape[1], side or images.shape[2]
     draws = torch.rand(4, count, generator=generator)
     share = area[0] + (area[1] - area[0]) * draws[0]
     ratio = torch.exp((2 * draws[1] - 1) * (-share.log()).clamp(0.0, math.log(4 / 3)))
@@ -91,7 +103,7 @@ def resized_crop(images: Tensor, flips: Tensor, area: tuple[float, float], gener
     theta[:, 0, 2] = (2 * draws[2] - 1) * (1 - width)  # centre, in -1..1 coordinates
     theta[:, 1, 2] = (2 * draws[3] - 1) * (1 - height)
     source = images.permute(0, 3, 1, 2).float()
-    grid = F.affine_grid(to_device(theta, source.device), list(source.shape), align_corners=False)
+    grid = F.affine_grid(to_device(theta, source.device), [count, 3, height_out, width_out], align_corners=False)
     return F.grid_sample(source, grid, padding_mode="border", align_corners=False).permute(0, 2, 3, 1)
 
 
@@ -112,3 +124,21 @@ def color_jitter(images: Tensor, strength: float, generator: torch.Generator) ->
     grey = (images * weights).sum(-1, keepdim=True)
     jittered: Tensor = (images * saturation + grey * (1 - saturation)).clamp(0, 255)
     return jittered
+
+
+_COMPONENTS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
+"""Principal components of the colours of ImageNet's training images, one a column, channels red, green, blue."""
+_VARIANCES = (0.2175, 0.0188, 0.0045)
+"""Their eigenvalues, of colours on the 0..1 scale. Both as in fb.resnet.torch."""
+
+
+def lighting(images: Tensor, deviation: float, generator: torch.Generator) -> Tensor:
+    """Shifts of each image's colours along ImageNet's principal components (Krizhevsky et al. 2012, section 4.1).
+
+    To each pixel of an image is added sum_i alpha_i lambda_i p_i, alpha_i normal with mean 0, drawn once an image.
+
+    `deviation` is that of alpha (0.1 in the paper). float32 (B, H, W, 3) on the 0..255 scale -> the same, which may leave it.
+    """
+    alphas = deviation * torch.randn(len(images), 3, generator=generator)
+    shifts = 255 * (alphas * torch.tensor(_VARIANCES)) @ torch.tensor(_COMPONENTS).T
+    return images + to_device(shifts, images.device)[:, None, None, :]

@@ -24,12 +24,10 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from fewshot.config import ActivationMappingSettings
-from fewshot.data.augment import augment
 from fewshot.device import to_device
 from fewshot.errors import FewshotError
-from fewshot.features import batch_size
-from fewshot.methods.base import DRAWN_AT_ONCE, Curve, Extend, Ground, Rows, Task, decide
-from fewshot.models.heads import PoolingKind, pool, pool_locations
+from fewshot.methods.base import Curve, Extend, Ground, Rows, Task, decide
+from fewshot.models.heads import PoolingKind, pool_locations
 from fewshot.optimization import Draw, generator
 
 ROWS = 4096
@@ -158,25 +156,6 @@ class _Mapped:
 
     def _evaluated(self) -> Tensor:
         """Activations (M, d) of the images that tasks name, in the order of the features."""
-        if self.settings.views:
-            return self._of_views(self.ground.features.rows, self.settings.views)
         features, rows = self.ground.features, self.ground.features.rows
         parts = [features.of(rows[i : i + ROWS]) for i in range(0, len(rows), ROWS)]
         return torch.cat([pool_locations(part, self.pooling)[:, 0] for part in parts]).to(self.device)
-
-    @torch.no_grad()
-    def _of_views(self, rows: Rows, views: int) -> Tensor:
-        """Activations (n, d) of store rows: means over so many augmented views of each image, as stage 1 saw it."""
-        network, found = self.ground.network, []
-        augmentation = network.settings.training.augmentation
-        for start in tqdm(range(0, len(rows), DRAWN_AT_ONCE), desc="activations", unit="batch", mininterval=5):
-            images = torch.from_numpy(np.array(self.ground.store.images[rows[start : start + DRAWN_AT_ONCE]])).to(self.device)
-            order, random = (
-                torch.arange(len(images), device=self.device),
-                generator(self.ground.seed, Draw.VIEWS_OF_TESTED, start),
-            )
-            seen = [augment(images, order, augmentation, random) for _ in range(views)]
-            for few in zip(*(torch.split(one, batch_size(self.device, one.shape[1])) for one in seen), strict=True):
-                pooled = [pool(network(network.normalise(one)).float(), self.pooling)[:, 0] for one in few]
-                found.append(torch.stack(pooled).mean(0))
-        return torch.cat(found)

@@ -17,10 +17,6 @@ from fewshot.models.network import Network
 
 Rows = npt.NDArray[np.int64]
 
-DRAWN_AT_ONCE = 256
-"""Images of a batch where a method augments: draws go by batches, so their size may not go by the device;
-through the network they go in smaller ones."""
-
 Curve = list[dict[str, float]]
 """What was measured on the way, one mapping an epoch; empty where nothing is trained."""
 

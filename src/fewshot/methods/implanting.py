@@ -25,11 +25,10 @@ from torch.nn import functional as F
 
 from fewshot.config import ImplantingSettings
 from fewshot.errors import ConfigError, DataError
-from fewshot.features import batch_size
 from fewshot.methods.taskwise import TAPS, convolve
 from fewshot.models.backbones.resnet12 import ResNet12
 from fewshot.models.heads import PoolingKind, locations, pool_locations
-from fewshot.models.network import Network
+from fewshot.models.network import Network, batch_size
 from fewshot.optimization import Draw, generator
 
 STORED = torch.float16

@@ -20,12 +20,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewshot.config import ImprintingSettings
-from fewshot.data.augment import augment
-from fewshot.features import batch_size
 from fewshot.finetuning import Finetuning
-from fewshot.methods.base import DRAWN_AT_ONCE, Curve, Extend, Ground, Task, decide
-from fewshot.models.heads import CosineClassifier, NoClassifier, pool, pool_locations
+from fewshot.methods.base import Curve, Extend, Ground, Task, decide
+from fewshot.models.heads import CosineClassifier, NoClassifier, pool_locations
 from fewshot.optimization import Draw, generator
+from fewshot.views import DRAWN_AT_ONCE, random_view
 
 _ROWS = 4096
 """Images whose logits are held at once."""
@@ -126,18 +125,12 @@ class _Imprinting:
         """Embeddings (n, D) of store rows, from the network's features."""
         return pool_locations(self.ground.features.of(rows), self.pooling)[:, 0].to(self.classifier.weight.device)
 
-    @torch.no_grad()
-    def _view(self, rows: npt.NDArray[np.int64], generator: torch.Generator) -> Tensor:
+    def _view(self, rows: npt.NDArray[np.int64], random: torch.Generator) -> Tensor:
         """Embeddings (n, D) of augmented views, augmented as in the training of the base classes."""
-        network, found = self.ground.network, []
-        settings = network.settings.training.augmentation
-        for start in range(0, len(rows), DRAWN_AT_ONCE):
-            part = self.ground.store.images[rows[start : start + DRAWN_AT_ONCE]]
-            images = torch.from_numpy(np.array(part)).to(network.mean.device)
-            batch = augment(images, torch.arange(len(images)).to(images.device), settings, generator)
-            for few in torch.split(batch, batch_size(batch.device, batch.shape[1])):
-                found.append(pool(network(network.normalise(few)), self.pooling)[:, 0])
-        return torch.cat(found)
+        network, images = self.ground.network, self.ground.store.images
+        parts = (rows[start : start + DRAWN_AT_ONCE] for start in range(0, len(rows), DRAWN_AT_ONCE))
+        seen = (torch.from_numpy(np.array(images[part])).to(network.mean.device) for part in parts)
+        return torch.cat([random_view(network, part, random, self.pooling) for part in seen])
 
     @torch.no_grad()
     def _decide(self, task: Task, classifier: CosineClassifier) -> npt.NDArray[np.int32]:

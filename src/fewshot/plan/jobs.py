@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from fewshot.config import AdaptationSettings, NetworkSettings, Population, QueryPooling, SupportPooling
+from fewshot.config import AdaptationSettings, NetworkSettings, Population, QueryPooling, SupportPooling, Views
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,22 @@ class NetworkJob:
     settings: NetworkSettings
     teacher: NetworkJob | None = None
     """The training whose network this one learns from."""
+
+
+@dataclass(frozen=True)
+class FeaturePart:
+    """Some of a network's features, in a folder of their own."""
+
+    of: Literal["test", "val", "trained"]
+    """`test`, `val`: of those classes and of the held-out base images; `trained`: of the images trained on, pooled."""
+    views: Views = 0
+    """Means over so many views of each image, pooled; 0: of the image as it is."""
+
+    @property
+    def name(self) -> str:
+        """Ending of the folder's name."""
+        views = f"views{self.views}" if isinstance(self.views, int) else self.views
+        return f"{self.of}-{views}" if self.views else self.of
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ episodes, the trained networks, their features, the adapted features. What belon
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +21,7 @@ from fewshot.config import (
 )
 from fewshot.config.extension import Extension
 from fewshot.errors import ConfigError
-from fewshot.plan.jobs import AdaptationJob, EpisodeJob, EvaluatedSetting, EvaluationJob, NetworkJob
+from fewshot.plan.jobs import AdaptationJob, EpisodeJob, EvaluatedSetting, EvaluationJob, FeaturePart, NetworkJob
 
 
 class Plan:
@@ -104,15 +104,21 @@ class Plan:
                 jobs.append(AdaptationJob(evaluation.network, evaluation.adaptation, key, self.episodes(shot), tasks, settings))
         return tuple(jobs)
 
-    def feature_parts(self, job: NetworkJob) -> tuple[str, ...]:
-        """What a network's features are computed of: the evaluated part, and `trained` where a method learns from those."""
-        evaluated = (self.config.evaluation.part,) if any(one.network == job for one in self.evaluations) else ()
+    @property
+    def evaluated_part(self) -> FeaturePart:
+        """The features of the images that tasks name, each as it is."""
+        return FeaturePart(self.config.evaluation.part)
+
+    def feature_parts(self, job: NetworkJob) -> tuple[FeaturePart, ...]:
+        """What a network's features are computed of: the evaluated part, and what its adaptations learn from beside it."""
+        evaluated = (self.evaluated_part,) if any(one.network == job for one in self.evaluations) else ()
         learnt = (part for made in self.adaptations if made.network == job for part in self.learnt_parts(made))
         return tuple(dict.fromkeys((*evaluated, *learnt)))
 
-    def learnt_parts(self, job: AdaptationJob) -> tuple[str, ...]:
-        """What an extension of the classifier takes of its network's features: parts of `feature_parts`."""
-        return (self.config.evaluation.part, *(("trained",) if job.settings.learns_from_trained else ()))
+    def learnt_parts(self, job: AdaptationJob) -> tuple[FeaturePart, ...]:
+        """What an extension of the classifier takes of its network's features: of what it tests, and of what it learns from."""
+        tested = replace(self.evaluated_part, views=job.settings.views_of_tested)
+        return (tested, *((FeaturePart("trained"),) if job.settings.learns_from_trained else ()))
 
     # --- look-ups by wildcard -------------------------------------------------------------------------------------
 
@@ -154,6 +160,18 @@ class Plan:
                 return job
         known = ", ".join(f"{job.key} (seed {job.seed})" for job in self.networks)
         raise ConfigError(f"no network {key!r} with seed {seed} in run {self.config.run}; it has {known}")
+
+    def feature_part(self, job: NetworkJob, name: str) -> FeaturePart:
+        """The part of a network's features with this name.
+
+        Raises:
+            ConfigError: there is none; names those that there are.
+        """
+        parts = {part.name: part for part in self.feature_parts(job)}
+        if name not in parts:
+            known = ", ".join(parts) or "none"
+            raise ConfigError(f"no features of part {name!r} of {job.name} in run {self.config.run}; it has {known}")
+        return parts[name]
 
     def adaptation(self, network: NetworkJob, key: str, episodes: str) -> AdaptationJob:
         """The adaptation job with this key (`<name>-<hash>`) or name on this network and episode file.
@@ -239,9 +257,9 @@ class Plan:
         """Folder of model.safetensors, model.json and metrics.jsonl."""
         return self.resources / "networks" / job.key / f"seed{job.seed}"
 
-    def features_dir(self, job: NetworkJob, part: str | None = None) -> Path:
+    def features_dir(self, job: NetworkJob, part: FeaturePart | None = None) -> Path:
         """Folder of a network's features, of the evaluated part or of another of `feature_parts`."""
-        return self.network_dir(job) / f"features-{part or self.config.evaluation.part}"
+        return self.network_dir(job) / f"features-{(part or self.evaluated_part).name}"
 
     def adapted_dir(self, job: AdaptationJob) -> Path:
         """Folder of adapted features, or of what an extended classifier predicts."""

@@ -133,6 +133,7 @@ def _unpublished(training: TrainingSettings) -> str:
     else:
         seen = [] if augmentation.crop_padding == 0 else ["padded crops"]
     seen += ["flips"] * augmentation.flip + ["colour jitter"] * (augmentation.color_jitter > 0)
+    seen += ["lighting"] * (augmentation.lighting > 0)
     kept = "the best state on validation classes" if training.validation.keep == "best" else "the last state"
     return (
         "stage 1's learning rate, schedule, weight decay, augmentation and which state is kept are unpublished; ours are "

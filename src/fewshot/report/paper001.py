@@ -86,7 +86,7 @@ def _imprinting(facts: Facts, adaptation: ImprintingSettings) -> list[str]:
         found.append(f"stage 1: learning rate by {schedule.kind}, instead of times {DECAY:g} every {DECAY_EPOCHS} epochs")
     elif abs(lowered - DECAY_EPOCHS) > 0.5:
         found.append(f"stage 1: learning rate lowered every {lowered:.1f} epochs instead of {DECAY_EPOCHS}")
-    if not augmentation.flip or augmentation.resized_crop or augmentation.color_jitter:
+    if not augmentation.flip or augmentation.resized_crop or augmentation.color_jitter or augmentation.lighting:
         found.append("stage 1's augmentation is not random crops and flips")
     if classifier.kind == "cosine" and not classifier.learn_scale:
         found.append("scale fixed in stage 1 instead of learned")

@@ -105,7 +105,8 @@ def network_deviations(network: NetworkSettings, protocol: Protocol, done: int |
         if objective.queries != protocol.queries:
             found.append(f"training tasks of {objective.queries} queries a class instead of {protocol.queries}")
     found += _optimizer(network)
-    if augmentation.flip or augmentation.color_jitter or augmentation.resized_crop or augmentation.crop_padding != 0:
+    drawn = augmentation.flip, augmentation.color_jitter, augmentation.resized_crop, augmentation.lighting
+    if any(drawn) or augmentation.crop_padding != 0:
         found.append("training images are augmented, which the paper's are not")
     return [*found, *_length(network.training, protocol, done), OURS]
 

@@ -16,16 +16,19 @@ from fewshot.config import (
 )
 from fewshot.report.setting import Facts, added_losses, counts, samples, size_seen, size_words, tested
 
-IMAGE_SIZE, IMAGES, TASKS = 80, 600, 1_000
-"""Pixels; images of a class, all of which are trained on; tasks of the test."""
+IMAGE_SIZE, SCALED, IMAGES, TASKS = 80, 92, 600, 1_000
+"""Pixels seen, of so many that images are scaled to; images of a class, all of which are trained on; tasks of the test."""
 STAGE1 = (225_000, 64)
 """Iterations and batch size: 300 epochs of the 48,000 images of 80 classes."""
-AREA, JITTER = (0.25, 1.0), 0.4
-"""Random resized crops in place of the authors', and their colour jitter."""
-CROPS = "random resized crops of 80 px images, a quarter to the whole of them, in place of crops from 92 px; no PCA lighting"
-WHOLE = "whole images at testing, not the central 80 of 92 px; normalised by the training images' mean and deviation"
-SPLIT = "the classes of Ravi and Larochelle, as the authors' split; which images their file names is not recorded"
+AREA, JITTER, LIGHTING = (0.08, 1.0), 0.4, 0.1
+"""Random sized crops of fb.resnet.torch, on which the authors' training is built; their colour jitter and lighting."""
+NORMALISED = "normalised by the training images' mean and deviation, not ImageNet's; crops scaled bilinearly, not bicubically"
+SPLIT = (
+    "the classes of Ravi and Larochelle, as the authors' split; which images their file names is not recorded, and theirs come "
+    "from ImageNet's own, not from images of 84 px"
+)
 """What this software always does otherwise than the authors' code on miniImageNet."""
+WHOLE = "whole images at testing, not the central 80 of 92 px"
 VIEWS = "random views of each image, augmented as in stage 1, in place of ten crops (five places, mirrored)"
 """Of multi-view testing."""
 COMPARED = ("miniimagenet", "fc100")
@@ -33,11 +36,11 @@ COMPARED = ("miniimagenet", "fc100")
 
 
 def is_of_paper_004(dataset: str, network: NetworkSettings, adaptation: ActivationMappingSettings, image_size: int) -> bool:
-    """Whether the paper has this very network, classes and image size (in pixels), and a test of single views."""
+    """Whether the paper has this very network, classes and image size (in pixels), and a test of one view or of ten crops."""
     trained = network.training.classes == "base+val" and network.embedding is None
     trained = trained and network.training.objective == ClassificationSettings()
     its_own = dataset == "miniimagenet" and size_seen(network, image_size) == IMAGE_SIZE and _is_its_backbone(network)
-    return its_own and trained and not adaptation.views
+    return its_own and trained and adaptation.views in (0, "ten_crops")
 
 
 def deviations(facts: Facts) -> list[str] | None:
@@ -49,9 +52,8 @@ def deviations(facts: Facts) -> list[str] | None:
     if facts.dataset != "miniimagenet":
         found.append(f"{facts.dataset}, on which the paper has no numbers")
     else:
-        found += size_words(network, facts.image_size, IMAGE_SIZE)
-        found += [CROPS] * _is_its_augmentation(training) + [WHOLE, SPLIT]
-        found += [VIEWS] * bool(facts.adaptation.views)
+        found += [*_pixels(network, facts.image_size), NORMALISED, SPLIT]
+        found += [VIEWS] * (facts.adaptation.views not in (0, "ten_crops"))
     if facts.trained_images != (IMAGES, IMAGES):
         found.append(f"{counts(facts.trained_images)} images a base class trained on instead of {IMAGES}")
     if not _is_its_backbone(network):
@@ -70,6 +72,15 @@ def deviations(facts: Facts) -> list[str] | None:
     return found + tested(facts, TASKS, "remaining")
 
 
+def _pixels(network: NetworkSettings, image_size: int) -> list[str]:
+    """Sizes of images and of what the network sees of them that are not the paper's."""
+    cropped = network.training.augmentation.crop is not None
+    found = size_words(network, image_size, IMAGE_SIZE)
+    if cropped and not found and image_size != SCALED:
+        found = [f"crops of {IMAGE_SIZE} of {image_size} px instead of {SCALED} px"]
+    return found if cropped else [*found, WHOLE]
+
+
 def _stage1(training: TrainingSettings) -> list[str]:
     """Optimizer, schedule and augmentation that are not the authors'."""
     found, optimizer = [], training.optimizer
@@ -80,8 +91,12 @@ def _stage1(training: TrainingSettings) -> list[str]:
             f"{optimizer.weight_decay:g}, schedule {training.schedule.kind}, instead of SGD with Nesterov momentum 0.9 at a "
             "constant 0.1, weight decay 0.0001"
         )
-    if not _is_its_augmentation(training):
-        found.append("stage 1's augmentation is not random resized crops, flips and colour jitter of 0.4")
+    augmentation = training.augmentation
+    drawn = augmentation.resized_crop, augmentation.flip, augmentation.color_jitter, augmentation.lighting
+    if drawn != (AREA, True, JITTER, LIGHTING):
+        found.append(
+            "stage 1's augmentation is not random sized crops of 8 to 100 %, flips, colour jitter of 0.4 and lighting of 0.1"
+        )
     return found
 
 
@@ -97,11 +112,6 @@ def _mapping(settings: ActivationMappingSettings) -> list[str]:
         for key, words in names.items()
         if getattr(settings, key) != getattr(usual, key)
     ]
-
-
-def _is_its_augmentation(training: TrainingSettings) -> bool:
-    augmentation = training.augmentation
-    return (augmentation.resized_crop, augmentation.color_jitter, augmentation.flip) == (AREA, JITTER, True)
 
 
 def _is_its_backbone(network: NetworkSettings) -> bool:

@@ -64,7 +64,8 @@ def stage2_name(adaptation: AdaptationSettings | None) -> str:
     """`as-trained`, or the method; implants with their training poolings where these are not the paper's choice, GAP on both.
 
     Methods that extend the classifier: `imprinting`, `imprinting-aug`, `random`, `nearest`, `imprinting-ft`, `random-ft`,
-    `joint`, `joint-cosine`; with `-transfer` where the novel classes take the place of the base classes.
+    `joint`, `joint-cosine`; with `-transfer` where the novel classes take the place of the base classes. Parameters predicted
+    from activations: `-views` or `-ten_crops` where those of tested images are means over views.
     """
     if adaptation is None:
         return AS_TRAINED
@@ -75,7 +76,8 @@ def stage2_name(adaptation: AdaptationSettings | None) -> str:
         ends = ("-aug", adaptation.views), ("-ft", adaptation.finetuning), ("-transfer", adaptation.classes == "novel")
         return name + "".join(end for end, there in ends if there)
     if isinstance(adaptation, ActivationMappingSettings):
-        return f"{adaptation.method}-views" if adaptation.views else adaptation.method
+        views = "views" if isinstance(adaptation.views, int) else adaptation.views
+        return f"{adaptation.method}-{views}" if adaptation.views else adaptation.method
     if not isinstance(adaptation, ImplantingSettings):
         return adaptation.method
     pair = f"{adaptation.support_pooling}/{adaptation.query_pooling}"
@@ -94,9 +96,9 @@ def method_name(network: NetworkSettings, adaptation: AdaptationSettings | None)
     if getattr(network.backbone, "wide", 0):
         name += " + WIDE"
     if isinstance(adaptation, Extension):
-        return f"{name} + {adaptation.title or adaptation.method}" + (
-            " (multi-view)" if getattr(adaptation, "views", 0) else ""
-        )
+        views = adaptation.views_of_tested
+        words = "" if not views else " (random views)" if isinstance(views, int) else " (multi-view)"
+        return f"{name} + {adaptation.title or adaptation.method}{words}"
     return name if adaptation is None else f"{name} + IMP"
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from fewshot.errors import DataError
 from fewshot.files import read_record
-from fewshot.plan import Plan
+from fewshot.plan import FeaturePart, Plan
 from fewshot.report.rendering import Cell, Column, Table
 from fewshot.taken import adaptation_folder
 
@@ -64,7 +64,7 @@ def job_times(plan: Plan) -> Iterator[JobTime]:
         where: tuple[str, ...] = (plan.store, network.key, f"seed{network.seed}")
         yield _measured(plan, "train", name, *where, record=plan.network_dir(network) / "model.json")
         for part in plan.feature_parts(network):
-            yield _measured(plan, "extract", name if part != "trained" else f"{name}, images trained on", *where, part)
+            yield _measured(plan, "extract", f"{name}{_of_part(part)}", *where, part.name)
     for job in plan.adaptations:
         name = f"{job.network.name} ({job.name}), {job.episodes.shot}-shot, {job.tasks:,} tasks, seed {job.network.seed}"
         where = (plan.store, job.network.key, f"seed{job.network.seed}", job.key, f"{job.episodes.key}-first{job.tasks}")
@@ -74,6 +74,13 @@ def job_times(plan: Plan) -> Iterator[JobTime]:
         name = f"{evaluation.network.name} ({evaluation.adaptation}), seed {evaluation.network.seed}"
         where = plan.evaluation_dir(evaluation).relative_to(plan.results / "evaluations").parts
         yield _measured(plan, "evaluate", name, plan.config.run, *where)
+
+
+def _of_part(part: FeaturePart) -> str:
+    """What features are of, where not of the evaluated images as they are."""
+    if part.of == "trained":
+        return ", images trained on"
+    return f", {part.name.removeprefix(f'{part.of}-')}" if part.views else ""
 
 
 def _measured(plan: Plan, rule: str, what: str, *names: str, record: Path | None = None) -> JobTime:

@@ -3,10 +3,11 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 from torchvision.transforms.v2 import functional as reference
 
 from fewshot.config import AugmentationSettings
-from fewshot.data.augment import augment, color_jitter, default_padding, padded_crop, resized_crop
+from fewshot.data.augment import augment, color_jitter, default_padding, lighting, padded_crop, resized_crop
 
 
 @pytest.fixture
@@ -53,6 +54,15 @@ def test_a_resized_crop_of_the_whole_image_is_the_image(images):
     assert 90 < rise < 220, "a crop of a gradient spans a part of it"
     flipped = resized_crop(images, torch.ones(6, dtype=torch.bool), (1.0, 1.0), torch.Generator().manual_seed(0))
     torch.testing.assert_close(flipped, out.flip(2), atol=1e-2, rtol=0)
+
+
+def test_a_resized_crop_has_the_side_that_was_asked_for(images):
+    whole = resized_crop(images, torch.zeros(6, dtype=torch.bool), (1.0, 1.0), torch.Generator().manual_seed(0), 8)
+    scaled = functional.interpolate(images.permute(0, 3, 1, 2).float(), size=8, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(whole, scaled.permute(0, 2, 3, 1), atol=1e-2, rtol=0)
+    settings = AugmentationSettings(crop=16, resized_crop=(0.08, 1.0))
+    large = images.repeat(1, 2, 2, 1)
+    assert augment(large, torch.arange(6), settings, torch.Generator().manual_seed(0)).shape == (6, 16, 16, 3)
 
 
 def test_a_resized_crop_has_the_area_that_was_asked_for():
@@ -139,3 +149,18 @@ def test_colour_jitter_goes_with_the_crops(images):
     jittered = augment(images, torch.arange(6), settings, torch.Generator().manual_seed(0))
     assert jittered.dtype == torch.float32
     assert all((one - image).abs().mean() > 1 for one, image in zip(jittered, images.float(), strict=True))
+
+
+def test_lighting_shifts_each_image_along_the_components(images):
+    """Krizhevsky et al. 2012, section 4.1, image by image; the components are ImageNet's."""
+    components = [(-0.5675, -0.5808, -0.5836), (0.7192, -0.0045, -0.6948), (0.4009, -0.8140, 0.4203)]
+    assert all(sum(x * x for x in one) == pytest.approx(1, abs=1e-3) for one in components)
+    out = lighting(images.float(), 0.1, torch.Generator().manual_seed(3))
+    alphas = 0.1 * torch.randn(6, 3, generator=torch.Generator().manual_seed(3))
+    for image, lit, drawn in zip(images.float(), out, alphas.tolist(), strict=True):
+        for channel in range(3):
+            shift = sum(a * v * one[channel] for a, v, one in zip(drawn, (0.2175, 0.0188, 0.0045), components, strict=True))
+            torch.testing.assert_close(lit[..., channel], image[..., channel] + 255 * shift, atol=1e-3, rtol=0)
+    settings = AugmentationSettings(crop_padding=0, flip=False, lighting=0.1)
+    lit = augment(images, torch.arange(6), settings, torch.Generator().manual_seed(0))
+    assert all(0 < (one - image).abs().mean() < 30 for one, image in zip(lit, images.float(), strict=True))

@@ -1,8 +1,8 @@
 """The mapping against its definition by hand, its training against a loop, and tasks from a trained network to accuracies."""
 
 import copy
-import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from fewshot.methods import activation_to_parameter as method
 from fewshot.methods.activation_to_parameter import ActivationMapping, ClassActivations, class_means, train
 from fewshot.methods.base import Ground, Task
 from fewshot.optimization import Draw, generator
-from fewshot.plan import Plan
+from fewshot.plan import FeaturePart, Plan
 from fewshot.report.graph import counts
 from fewshot.report.times import job_times
 
@@ -158,7 +158,7 @@ def run(tmp_path_factory, run_stages):
 
 def ground_of(plan, store, job):
     network, _ = load_network(plan.network_dir(job))
-    evaluated, trained = (load_features(plan.features_dir(job, part)) for part in plan.feature_parts(job))
+    evaluated, trained = (load_features(plan.features_dir(job, FeaturePart(of))) for of in ("test", "trained"))
     return Ground(network, store, evaluated, job.seed, "test", trained)
 
 
@@ -216,14 +216,15 @@ def _base_means(ground, store):
 def test_the_report_tells_the_time_of_every_extraction(run):
     plan, _ = run
     told = [time.what for time in job_times(plan) if time.job == "extract"]
-    assert len(told) == counts(plan)["extract"] == 2 * len(plan.networks)
+    assert len(told) == counts(plan)["extract"] == 2 * len(plan.networks) + 1
     assert sum("images trained on" in what for what in told) == len(plan.networks)
+    assert sum(", views2" in what for what in told) == 1
 
 
 def test_images_trained_on_are_not_looked_at_again_once_all_that_learns_from_them_is_there(run, tmp_path, pytestconfig):
     plan, _ = run
     network = next(job.network for job in plan.adaptations)
-    learnt = plan.features_dir(network, "trained")
+    learnt = plan.features_dir(network, FeaturePart("trained"))
     record = plan.adapted_dir(next(job for job in plan.adaptations if job.network == network)) / "adapt.json"
     Path("config").mkdir()
     shutil.copy(pytestconfig.rootpath / "config" / "published.csv", "config")
@@ -254,16 +255,20 @@ def test_a_network_of_all_training_classes_maps_all_of_them(run):
     assert [point["epoch"] for point in curve] == [1]
 
 
-def test_views_are_averaged_and_follow_the_seed(run):
+def test_the_method_takes_the_features_of_views_as_they_are(run):
     plan, store = run
-    job = next(job for job in plan.adaptations if job.network.name == "all")
-    ground = ground_of(plan, store, job.network)
-    one, again = (method.prepare(ground, job.settings).activations for _ in range(2))
-    plain = method.prepare(ground, job.settings.model_copy(update={"views": 0})).activations
-    assert torch.equal(one, again)
-    assert one.shape == plain.shape
-    assert not torch.allclose(one, plain)
-    assert F.cosine_similarity(one, plain).mean() > 0.8
+    job = next(job for job in plan.adaptations if job.name == "views")
+    parts = plan.learnt_parts(job)
+    assert [part.name for part in parts] == ["test-views2", "trained"]
+    views = load_features(plan.features_dir(job.network, parts[0]))
+    ground = replace(ground_of(plan, store, job.network), features=views)
+    np.testing.assert_array_equal(method.prepare(ground, job.settings).activations, views.values[:, 0])
+    plain = load_features(plan.features_dir(job.network))
+    assert views.rows.tolist() == plain.rows.tolist()
+    assert views.meta["views"] == 2
+    one, other = torch.from_numpy(np.array(views.values[:, 0])), torch.from_numpy(plain.values.mean(1))
+    assert not torch.allclose(one, other)
+    assert F.cosine_similarity(one, other).mean() > 0.8
 
 
 def test_features_of_another_network_are_refused(run):
@@ -283,6 +288,9 @@ def test_features_of_another_network_are_refused(run):
         ("evaluation.way", "all", "a number of classes goes with queries: remaining"),
         ("evaluation.tests.0.poolings", ["gmp/gmp"], "leave `poolings` out"),
         ("stage2.mapped.mean_share", 1.5, "mean_share"),
+        ("stage2.mapped.views", "ten_crops", "train network 'simple' with augmentation.crop below dataset.image_size"),
+        ("stage2.mapped.views", "five_crops", "ten_crops"),
+        ("stage2.mapped.views", -1, "views"),
         ("stage1.networks.simple.backbone", {"name": "wide_resnet", "depth": 27}, r"depth of a wide_resnet is 4 \+ 6 n"),
     ],
 )
@@ -316,23 +324,3 @@ def test_the_curve_is_of_means_over_its_iterations(activations):
     for point, part in zip(curve, (slice(0, 250), slice(250, 300)), strict=True):
         assert point["loss"] == pytest.approx(np.mean(losses[part]), rel=1e-4)
         assert point["training_accuracy"] == pytest.approx(np.mean(right[part]), rel=1e-4)
-
-
-def test_views_are_means_and_every_batch_has_draws_of_its_own(run, monkeypatch):
-    plan, store = run
-    job = next(job for job in plan.adaptations if job.network.name == "all")
-    ground, seeds = ground_of(plan, store, job.network), []
-
-    def view(images, rows, settings, random):
-        seeds.append(random.initial_seed())
-        return images[rows] if len(seeds) % 2 else torch.zeros_like(images[rows])
-
-    monkeypatch.setattr(method, "augment", view)
-    monkeypatch.setattr(method, "DRAWN_AT_ONCE", 16)
-    found = method.prepare(ground, job.settings).activations
-    plain = method.prepare(ground, job.settings.model_copy(update={"views": 0})).activations
-    network, size = ground.network, store.image_size
-    with torch.no_grad():
-        dark = network(network.normalise(torch.zeros(1, size, size, 3))).mean((2, 3))
-    torch.testing.assert_close(found, (plain + dark) / 2, rtol=1e-4, atol=1e-5)
-    assert len(set(seeds)) == len(seeds) / 2 == math.ceil(len(found) / 16) > 1

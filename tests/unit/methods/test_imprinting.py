@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fewshot import predictions
+from fewshot import predictions, views
 from fewshot.checkpoint import load_network
 from fewshot.config import FinetuningSettings, ImprintingSettings, JointTrainingSettings, parse
 from fewshot.data.augment import augment
@@ -254,7 +254,7 @@ def test_an_embedding_without_class_weights_serves_novel_classes_alone(world, tm
 def test_every_seed_task_and_view_has_draws_of_its_own(world, monkeypatch):
     _, ground, _ = world
     seeds, random = [], []
-    monkeypatch.setattr(imprinting, "augment", lambda *args: seeds.append(args[-1].initial_seed()) or augment(*args))
+    monkeypatch.setattr(views, "augment", lambda *args: seeds.append(args[-1].initial_seed()) or augment(*args))
     for seed in (0, 1):
         other = replace(ground, seed=seed)
         for number in (0, 1):
@@ -267,12 +267,12 @@ def test_every_seed_task_and_view_has_draws_of_its_own(world, monkeypatch):
 
 def test_a_view_counts_for_the_class_of_its_exemplar(world, monkeypatch):
     """Of views that change nothing the weights are those of the exemplars."""
-    monkeypatch.setattr(imprinting, "augment", lambda images, rows, settings, random: images[rows])
-    views, plain = (
+    monkeypatch.setattr(views, "augment", lambda images, rows, settings, random: images[rows])
+    seen, plain = (
         imprinting.prepare(world[1], ImprintingSettings(method="imprinting", views=number)).weights(_task(world, 5))
         for number in (3, 0)
     )
-    torch.testing.assert_close(views, plain, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(seen, plain, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("weights", ["imprinted", "nearest"])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fewshot.config import ImplantingSettings, NetworkSettings, load
+from fewshot.config import ActivationMappingSettings, ImplantingSettings, NetworkSettings, load
 from fewshot.data.splits import published_split
 from fewshot.plan import EvaluationJob, Plan
 from fewshot.report.deviations import deviations
@@ -214,10 +214,14 @@ def automatic(run: str, name: str, of: str = "as-trained", **changed: Any) -> li
     return deviations(replace(facts(plan, job), **changed))
 
 
-WHOLE = "whole images at testing, not the central 80 of 92 px; normalised by the training images' mean and deviation"
+WHOLE = "whole images at testing, not the central 80 of 92 px"
+NORMALISED = "normalised by the training images' mean and deviation, not ImageNet's; crops scaled bilinearly, not bicubically"
 VIEWS = "random views of each image, augmented as in stage 1, in place of ten crops (five places, mirrored)"
-CROPS = "random resized crops of 80 px images, a quarter to the whole of them, in place of crops from 92 px; no PCA lighting"
-SPLIT = "the classes of Ravi and Larochelle, as the authors' split; which images their file names is not recorded"
+SPLIT = (
+    "the classes of Ravi and Larochelle, as the authors' split; which images their file names is not recorded, and theirs come "
+    "from ImageNet's own, not from images of 84 px"
+)
+CLEAR = "stage 1's augmentation is not random sized crops of 8 to 100 %, flips, colour jitter of 0.4 and lighting of 0.1"
 SQUARES = "the central square of each image is resized; the paper resizes whole images to squares"
 OURS = "images normalised by mean and deviation of the training images; convolutions without bias, from He-normal weights"
 ONES = "batch normalisation starts from ones; the PyTorch of the paper's time drew from U(0, 1)"
@@ -281,20 +285,20 @@ ONCE = "not trained again on training and validation classes at the end, as the 
             "004_miniimagenet", "simple-80", "mapped",
             [
                 "trained on base and validation classes: not like for like with networks trained on base classes alone",
-                CROPS, WHOLE, SPLIT,
+                NORMALISED, SPLIT,
             ],
         ),
         (
             "004_miniimagenet", "wrn-80", "mapped-views",
             [
                 "trained on base and validation classes: not like for like with networks trained on base classes alone",
-                CROPS, WHOLE, SPLIT, VIEWS,
+                NORMALISED, SPLIT,
             ],
         ),
         (
             "004_miniimagenet", "wrn-64", "mapped",
             [
-                CROPS, WHOLE, SPLIT,
+                NORMALISED, SPLIT,
                 "trained on the base classes alone instead of base and validation classes",
                 "stage 1: 180,000 iterations of 64 instead of 225,000 of 64 (80 % of the samples)",
             ],
@@ -302,14 +306,15 @@ ONCE = "not trained again on training and validation classes at the end, as the 
         (
             "004_miniimagenet_cpu", "c128f-gap", "mapped",
             [
-                "images of 84 px instead of 80 px", WHOLE, SPLIT, "500 images a base class trained on instead of 600",
+                "images of 84 px instead of 80 px", WHOLE, NORMALISED, SPLIT,
+                "500 images a base class trained on instead of 600",
                 "backbone c128f 64-64-128-128 instead of Conv-64 or the authors' WRN-28-10",
                 "cosine classifier in stage 1 instead of a linear one",
                 "trained on the base classes alone instead of base and validation classes",
                 "stage 1: 4,000 iterations of 64 instead of 225,000 of 64 (1.8 % of the samples)",
                 "stage 1: sgd at 0.1, momentum 0.9, weight decay 0.0005, schedule steps, instead of SGD with Nesterov momentum "
                 "0.9 at a constant 0.1, weight decay 0.0001",
-                "stage 1's augmentation is not random resized crops, flips and colour jitter of 0.4",
+                CLEAR,
                 "10,000 tasks instead of 1,000",
                 "30 queries a class instead of all remaining images as queries",
             ],
@@ -334,6 +339,7 @@ def test_imprinting_is_held_against_paper_001_on_the_data_sets_of_paper_000_too(
 RMSPROP = {"name": "rmsprop", "lr": 1e-4, "weight_decay": 0, "head_factor": 10}
 LEAK = {"name": "leaky_squared_euclidean", "s": 4, "r": 0.03}
 TASK = {"kind": "episodic", "way": 60, "queries": 5}
+AUGMENTED = {"crop": 80, "resized_crop": [0.08, 1.0], "color_jitter": 0.4, "lighting": 0.1}
 
 
 @pytest.mark.parametrize(
@@ -414,10 +420,10 @@ def test_one_change_against_paper_001(changed: dict[str, Any], sentence: str) ->
     [
         ({"objective": {"label_smoothing": 0.3}}, "label smoothing of 0.3 in stage 1, which the paper does not have"),
         ({"backbone": {"batch_norm_init": "uniform"}}, "scales of batch normalisation that start from U(0, 1)"),
-        (
-            {"augmentation": {"resized_crop": [0.9, 1.0], "color_jitter": 0.4}},
-            "stage 1's augmentation is not random resized crops",
-        ),
+        ({"augmentation": AUGMENTED | {"resized_crop": [0.25, 1.0]}}, CLEAR),
+        ({"augmentation": AUGMENTED | {"lighting": 0}}, CLEAR),
+        ({"augmentation": AUGMENTED | {"crop": None}}, "images of 92 px instead of 80 px"),
+        ({"augmentation": AUGMENTED | {"crop": 84}}, "images of 84 of 92 px instead of 80 px"),
         (
             {"optimizer": {"name": "sgd", "lr": 0.1, "weight_decay": 0.0001, "momentum": 0.5}},
             "stage 1: sgd at 0.1, momentum 0.5, weight decay 0.0001, schedule constant, instead of",
@@ -425,8 +431,18 @@ def test_one_change_against_paper_001(changed: dict[str, Any], sentence: str) ->
     ],
 )
 def test_one_change_against_paper_004(changed: dict[str, Any], sentence: str) -> None:
-    (said,) = changed_in("004_miniimagenet", "simple-80", "mapped", **changed)
-    assert said.startswith(sentence)
+    said = changed_in("004_miniimagenet", "simple-80", "mapped", **changed)
+    assert said[0].startswith(sentence)
+    assert said[1:] == [WHOLE] * (said[0] == "images of 92 px instead of 80 px")
+
+
+def test_images_and_views_of_paper_004() -> None:
+    usual = automatic("004_miniimagenet", "simple-80", "mapped-views")
+    views = ActivationMappingSettings(method="activation_to_parameter", views=10)
+    more = automatic("004_miniimagenet", "simple-80", "mapped-views", adaptation=views)
+    assert [text for text in more if text not in usual] == [VIEWS]
+    other = automatic("004_miniimagenet", "simple-80", "mapped", image_size=100)
+    assert [text for text in other if text not in usual] == ["crops of 80 of 100 px instead of 92 px"]
 
 
 @pytest.mark.parametrize(

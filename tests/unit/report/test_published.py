@@ -5,11 +5,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from fewshot.config import ImplantingSettings, ImprintingSettings, NetworkSettings, load
+from fewshot.config import ActivationMappingSettings, ImplantingSettings, ImprintingSettings, NetworkSettings, load
 from fewshot.errors import DataError
 from fewshot.plan import Plan
 from fewshot.report.comparable import paper_of
-from fewshot.report.papers import backbone_name, stage1_name
+from fewshot.report.papers import backbone_name, method_name, stage1_name, stage2_name
 from fewshot.report.published import COLUMNS, Number, Published, load_published
 
 ROOT = Path(__file__).parents[3]
@@ -419,17 +419,29 @@ def test_crops_of_larger_images_are_of_the_papers_size() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "shot", "number"),
+    ("name", "adaptation", "shot", "number"),
     [
-        ("simple-80", 1, (54.53, 0.40)), ("simple-80", 5, (67.87, 0.20)), ("wrn-80", 1, (59.60, 0.41)),
-        ("wrn-80", 5, (73.74, 0.19)), ("simple-64", 1, None),
+        ("simple-80", "mapped", 1, (54.53, 0.40)), ("simple-80", "mapped", 5, (67.87, 0.20)),
+        ("wrn-80", "mapped", 1, (59.60, 0.41)), ("wrn-80", "mapped", 5, (73.74, 0.19)), ("simple-64", "mapped", 1, None),
+        ("simple-80", "mapped-views", 1, (56.01, 0.59)), ("simple-80", "mapped-views", 5, (70.70, 0.44)),
+        ("wrn-80", "mapped-views", 1, (63.62, None)), ("wrn-80", "mapped-views", 5, (78.83, None)),
     ],
 )  # fmt: skip
 def test_the_run_of_paper_004_finds_its_numbers_for_80_classes_alone(
-    table: pd.DataFrame, name: str, shot: int, number: tuple[float, float] | None
+    table: pd.DataFrame, name: str, adaptation: str, shot: int, number: tuple[float, float | None] | None
 ) -> None:
-    found = _find(table, "004_miniimagenet", name, shot, "mapped")
+    found = _find(table, "004_miniimagenet", name, shot, adaptation)
     assert found == (None if number is None else Number(*number, "paper 004, README"))
+
+
+def test_random_views_have_none_of_the_numbers_of_ten_crops() -> None:
+    network = changed("004_miniimagenet", "simple-80")
+    views = ActivationMappingSettings(method="activation_to_parameter", views=10)
+    assert paper_of("miniimagenet", network, views, 92) is None
+    crops = views.model_copy(update={"views": "ten_crops"})
+    assert paper_of("miniimagenet", network, crops, 92) == "004"
+    assert (stage2_name(views), stage2_name(crops)) == ("activation_to_parameter-views", "activation_to_parameter-ten_crops")
+    assert [method_name(network, one).rpartition(" (")[2] for one in (views, crops)] == ["random views)", "multi-view)"]
 
 
 @pytest.mark.parametrize(("layout", "paper"), [("post_activation", "004"), ("pre_activation", None)])
