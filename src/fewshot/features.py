@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,14 @@ from fewshot.config import Views
 from fewshot.data.store import Rows, Store
 from fewshot.errors import DataError, NotFiniteError
 from fewshot.files import load_array, read_record, save_array, write_record
-from fewshot.models.heads import PoolingKind, pool
+from fewshot.models.heads import PoolingKind, pool, pool_locations
 from fewshot.models.network import Network, batch_size
 from fewshot.views import DRAWN_AT_ONCE, mean_of_views
 
 logger = logging.getLogger(__name__)
 FILES = ("features.npy", "rows.npy")
+READ_AT_ONCE = 4096
+"""Images whose maps are read from disk at once, where all of them are pooled."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,12 @@ class Features:
         """
         at, values = self.index(rows), self.values
         return values[torch.from_numpy(at).to(values.device)] if isinstance(values, Tensor) else torch.from_numpy(values[at])
+
+    def pooled(self, pooling: PoolingKind, device: torch.device | str = "cpu") -> Features:
+        """One vector of each image (M, 1, e), on a device: for methods that look at the same images in many tasks."""
+        parts = (self.values[i : i + READ_AT_ONCE] for i in range(0, len(self.rows), READ_AT_ONCE))
+        tensors = (part if isinstance(part, Tensor) else torch.from_numpy(np.array(part)) for part in parts)
+        return replace(self, values=torch.cat([pool_locations(part, pooling) for part in tensors]).to(device))
 
     @cached_property
     def _positions(self) -> npt.NDArray[np.int64]:

@@ -9,7 +9,7 @@ from fewshot.checkpoint import load_network, save_network
 from fewshot.config import NetworkSettings
 from fewshot.errors import DataError
 from fewshot.models import network as network_module
-from fewshot.models.heads import locations
+from fewshot.models.heads import locations, pool_locations
 from fewshot.models.network import Network
 
 
@@ -56,6 +56,17 @@ def test_pooled_features_are_those_of_the_locations_pooled(trained, tiny_store, 
     assert pooled.values.shape == (len(whole.values), 1, whole.values.shape[2])
     np.testing.assert_allclose(pooled.values[:, 0], whole.values.mean(1), atol=1e-5)
     assert (pooled.meta["map"], pooled.meta["pooling"], whole.meta["pooling"]) == ([1, 1], "gap", "dense")
+
+
+@pytest.mark.parametrize("pooling", ["gap", "gmp", "flatten", "dense"])
+def test_features_pooled_once_are_those_of_each_image_pooled(trained, tiny_store, tmp_path, monkeypatch, pooling):
+    network, info = trained
+    features.extract(network, info, tiny_store, ["test"], tmp_path / "f")
+    table = features.load(tmp_path / "f")
+    monkeypatch.setattr(features, "READ_AT_ONCE", 7)
+    some = table.rows[[5, 0, 11]]
+    for one in (table, replace(table, values=table.tensor("cpu"))):
+        torch.testing.assert_close(one.pooled(pooling).of(some), pool_locations(table.of(some), pooling))
 
 
 def test_rows_without_features_and_foreign_features_are_refused(trained, tiny_store, tmp_path):

@@ -27,7 +27,6 @@ from fewshot.config import ActivationMappingSettings
 from fewshot.device import to_device
 from fewshot.errors import FewshotError
 from fewshot.methods.base import Curve, Extend, Ground, Rows, Task, decide
-from fewshot.models.heads import PoolingKind, pool_locations
 from fewshot.optimization import Draw, generator
 
 ROWS = 4096
@@ -127,7 +126,6 @@ class _Mapped:
     def __init__(self, ground: Ground, settings: ActivationMappingSettings) -> None:
         self.ground, self.settings = ground, settings
         self.device = ground.network.mean.device
-        self.pooling: PoolingKind = ground.network.settings.classifier.pooling
         rows, names = ground.store.trained_on(ground.network.settings.training.parts)
         labels = torch.from_numpy(ground.store.labels[rows]).to(self.device)
         assert ground.trained is not None  # noqa: S101  its settings say that it learns from them
@@ -138,7 +136,7 @@ class _Mapped:
         # With the validation classes among those trained on there are more classes than the base classes that tests know.
         self.num_base, self.with_base = len(names), len(names) == ground.store.num_base
         self.known = self.mapping(base.means)
-        self.activations = self._evaluated()
+        self.tested = ground.features.pooled(ground.network.settings.classifier.pooling, self.device)
 
     @torch.no_grad()
     def __call__(self, task: Task, state: Path) -> tuple[npt.NDArray[np.int32], Curve]:
@@ -152,10 +150,4 @@ class _Mapped:
 
     def _of(self, rows: Rows) -> Tensor:
         """Activations (n, d) of store rows."""
-        return self.activations[torch.from_numpy(self.ground.features.index(rows)).to(self.device)]
-
-    def _evaluated(self) -> Tensor:
-        """Activations (M, d) of the images that tasks name, in the order of the features."""
-        features, rows = self.ground.features, self.ground.features.rows
-        parts = [features.of(rows[i : i + ROWS]) for i in range(0, len(rows), ROWS)]
-        return torch.cat([pool_locations(part, self.pooling)[:, 0] for part in parts]).to(self.device)
+        return self.tested.of(rows)[:, 0]

@@ -11,6 +11,7 @@ their logits. Fine-tuning trains the whole network from there.
 from __future__ import annotations
 
 from copy import deepcopy
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fewshot.config import ImprintingSettings
+from fewshot.features import Features
 from fewshot.finetuning import Finetuning
 from fewshot.methods.base import Curve, Extend, Ground, Task, decide
-from fewshot.models.heads import CosineClassifier, NoClassifier, pool_locations
+from fewshot.models.heads import CosineClassifier, NoClassifier
 from fewshot.optimization import Draw, generator
 from fewshot.views import DRAWN_AT_ONCE, random_view
 
@@ -121,9 +123,13 @@ class _Imprinting:
         )
         return imprint(seen, torch.from_numpy(classes).to(device).repeat(views), task.way)
 
+    @cached_property
+    def _tested(self) -> Features:
+        return self.ground.features.pooled(self.pooling, self.classifier.weight.device)
+
     def _embeddings(self, rows: npt.NDArray[np.int64]) -> Tensor:
         """Embeddings (n, D) of store rows, from the network's features."""
-        return pool_locations(self.ground.features.of(rows), self.pooling)[:, 0].to(self.classifier.weight.device)
+        return self._tested.of(rows)[:, 0]
 
     def _view(self, rows: npt.NDArray[np.int64], random: torch.Generator) -> Tensor:
         """Embeddings (n, D) of augmented views, augmented as in the training of the base classes."""

@@ -262,7 +262,7 @@ def test_the_method_takes_the_features_of_views_as_they_are(run):
     assert [part.name for part in parts] == ["test-views2", "trained"]
     views = load_features(plan.features_dir(job.network, parts[0]))
     ground = replace(ground_of(plan, store, job.network), features=views)
-    np.testing.assert_array_equal(method.prepare(ground, job.settings).activations, views.values[:, 0])
+    np.testing.assert_array_equal(method.prepare(ground, job.settings).tested.values, views.values)
     plain = load_features(plan.features_dir(job.network))
     assert views.rows.tolist() == plain.rows.tolist()
     assert views.meta["views"] == 2
