@@ -39,18 +39,19 @@ from tests.unit.pretended_cuda import CUDA, PretendedCuda
 
 STILL = {"every": 0, "keep": "last"}
 SMALL = [4, 4, 8, 8]
-DATASET = {"name": "glyphs", "classes": 20, "images_per_class": 20, "image_size": 16, "held_out": 0.25}
+DATASET = {"name": "glyphs", "classes": 20, "images_per_class": 20, "image_size": 18, "held_out": 0.25}
 TRAINING = {
     "iterations": 6, "batch_size": 16, "log_every": 3, "precision": "float32", "optimizer": {"lr": 0.02},
     "validation": {"every": 3, "way": 3, "shot": 2, "queries": 5, "tasks": 20},
 }  # fmt: skip
+CROPPED = {"crop": 16, "resized_crop": [0.3, 1.0], "color_jitter": 0.3, "lighting": 0.1}
 TASKS = {
     "run": "tasks",
     "dataset": DATASET,
     "stage1": {
         "training": TRAINING,
         "networks": {
-            "gap": {"backbone": {"name": "c128f", "widths": SMALL}, "training": {"augmentation": {"color_jitter": 0.3}}},
+            "gap": {"backbone": {"name": "c128f", "widths": SMALL}, "training": {"augmentation": CROPPED}},
             "dense": {
                 "backbone": {"name": "resnet12", "widths": SMALL}, "classifier": {"pooling": "dense"},
                 "training": {"objective": {"rotation": {"views": "all"}}, "augmentation": {"resized_crop": [0.4, 1.0]}},
@@ -86,6 +87,7 @@ TASKS = {
         "dense-implants": {"method": "implanting", "width": 2, "epochs": 3, "query_pooling": "dense", "batch_norm": False},
         "mapped": {"method": "activation_to_parameter", "iterations": 20},
         "views": {"method": "activation_to_parameter", "iterations": 20, "views": 2},
+        "crops": {"method": "activation_to_parameter", "iterations": 20, "views": "ten_crops"},
     },
     "evaluation": {
         "way": 3, "shots": [1, 2], "queries": 5, "tasks": 20,
@@ -99,6 +101,7 @@ TASKS = {
             {"networks": ["dense"], "adaptation": "dense-implants", "shots": [2], "tasks": 10, "poolings": ["gmp/gmp"]},
             {"networks": ["gap"], "adaptation": "mapped", "populations": ["novel", "both"], "tasks": 4},
             {"networks": ["gap"], "adaptation": "views", "populations": ["novel"], "tasks": 4},
+            {"networks": ["gap"], "adaptation": "crops", "shots": [2], "tasks": 4},
         ],
     },
 }  # fmt: skip
