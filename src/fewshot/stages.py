@@ -96,7 +96,8 @@ def train(plan: Plan, job: NetworkJob, *, threads: int | None = None) -> None:
 def extract(plan: Plan, job: NetworkJob, part: FeaturePart, *, threads: int | None = None) -> None:
     """Trained network -> features of the evaluated classes and of the held-out base images, by location.
 
-    Those of views, and of the images that it was trained on, are pooled as its classifier has them.
+    Those of views, and of the images that it was trained on, are pooled as its classifier has them (means of views of a network
+    trained densely: averages over locations).
     """
     from fewshot import features
     from fewshot.checkpoint import load_network
@@ -110,7 +111,8 @@ def extract(plan: Plan, job: NetworkJob, part: FeaturePart, *, threads: int | No
         images: tuple[Rows, ...] = job.settings.training.parts
     else:
         images = (part.of, "held_out") if len(store.rows("held_out")) else (part.of,)
-    pooling = "dense" if part == plan.evaluated_part else job.settings.classifier.pooling
+    classifier = job.settings.classifier
+    pooling = classifier.testing[0] if part.views else "dense" if part == plan.evaluated_part else classifier.pooling
     features.extract(network, info, store, images, plan.features_dir(job, part), pooling, part.views, job.seed)
 
 

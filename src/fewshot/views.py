@@ -25,7 +25,7 @@ def random_view(network: Network, images: Tensor, random: torch.Generator, pooli
         network: on the device to compute on.
         images: uint8 (n, H, W, 3), on the same device.
         random: of the CPU.
-        pooling: gap or gmp.
+        pooling: gap, gmp or flatten.
 
     Returns:
         float32 (n, d), on the device.
@@ -60,7 +60,7 @@ def mean_of_views(network: Network, images: Tensor, views: Views, seed: int, fir
         views: how many random ones, or `ten_crops`, of the size that the network crops its images to.
         seed: of the random ones.
         first: number of the first of these images among all of them: every batch has draws of its own.
-        pooling: gap or gmp.
+        pooling: gap, gmp or flatten.
 
     Returns:
         float32 (n, d), on the device.

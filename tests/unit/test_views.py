@@ -5,12 +5,15 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as reference
 
-from fewshot import features, views
+from fewshot import features, stages, views
+from fewshot.checkpoint import load_network
 from fewshot.config import NetworkSettings
 from fewshot.data.augment import augment
+from fewshot.data.store import open_store
 from fewshot.models import network as network_module
 from fewshot.models.network import Network
 from fewshot.optimization import Draw, generator
+from fewshot.plan import FeaturePart
 
 
 def network_of(**augmentation):
@@ -94,3 +97,16 @@ def test_a_view_goes_through_the_network_in_batches(images, monkeypatch):
     monkeypatch.setattr(network_module, "BATCH", {"cpu": 10 * 24**2})
     features.compute(network, images, pooling="gap", views=2, progress=False)
     assert sizes == [10, 10, 3] * 2
+
+
+def test_views_of_a_network_trained_densely_are_averages_over_locations(tiny_plan, run_stages, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run_stages(tiny_plan, last="train")
+    (job,) = (job for job in tiny_plan.networks if job.settings.classifier.pooling == "dense")
+    part = FeaturePart("test", 2)
+    stages.extract(tiny_plan, job, part, threads=1)
+    found, (network, _) = features.load(tiny_plan.features_dir(job, part)), load_network(tiny_plan.network_dir(job))
+    assert (found.meta["pooling"], found.meta["views"], found.values.shape[1]) == ("gap", 2, 1)
+    store = open_store(tiny_plan.store_dir)
+    expected = features.compute(network, store.images, found.rows, pooling="gap", views=2, seed=job.seed, progress=False)
+    np.testing.assert_array_equal(found.values, expected)

@@ -163,11 +163,6 @@ class ActivationMappingSettings(Extension):
                 f"activation_to_parameter maps one activation of an image to a class weight; network {name!r} classifies "
                 f"{pooling} features: train one with pooling: gap or gmp"
             )
-        if self.views == "ten_crops" and network.training.augmentation.crop is None:
-            raise ValueError(
-                f"views: ten_crops takes them from images larger than what the network sees: train network {name!r} with "
-                "augmentation.crop below dataset.image_size"
-            )
 
 
 ExtensionSettings = ImprintingSettings | JointTrainingSettings | ActivationMappingSettings

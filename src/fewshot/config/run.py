@@ -212,5 +212,11 @@ class RunConfig(Settings):
             raise ValueError(f"adaptation {adaptation!r} has no base classes: its only population is novel")
         for name in test.networks:
             settings.check_network(name, self.stage1.networks[name])
+            crop = self.stage1.networks[name].training.augmentation.crop
+            if settings.views_of_tested == "ten_crops" and crop in (None, self.dataset.image_size):
+                raise ValueError(
+                    f"adaptation {adaptation!r} takes ten crops of images larger than what the network sees: train network "
+                    f"{name!r} with augmentation.crop below dataset.image_size"
+                )
         if test.poolings != ("gap/gap",):
             raise ValueError(f"adaptation {adaptation!r} pools as its classifier does; leave `poolings` out")

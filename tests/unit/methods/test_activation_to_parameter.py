@@ -288,7 +288,7 @@ def test_features_of_another_network_are_refused(run):
         ("evaluation.way", "all", "a number of classes goes with queries: remaining"),
         ("evaluation.tests.0.poolings", ["gmp/gmp"], "leave `poolings` out"),
         ("stage2.mapped.mean_share", 1.5, "mean_share"),
-        ("stage2.mapped.views", "ten_crops", "train network 'simple' with augmentation.crop below dataset.image_size"),
+        ("stage2.mapped.views", "ten_crops", "'mapped' takes ten crops .* train network 'simple' with augmentation.crop below"),
         ("stage2.mapped.views", "five_crops", "ten_crops"),
         ("stage2.mapped.views", -1, "views"),
         ("stage1.networks.simple.backbone", {"name": "wide_resnet", "depth": 27}, r"depth of a wide_resnet is 4 \+ 6 n"),
