@@ -105,7 +105,7 @@ def train(config: Config, network: Network = None, seed: Seed = None, threads: T
 
 @app.command()
 def extract(config: Config, network: Network = None, seed: Seed = None, threads: Threads = None, force: Force = False) -> None:
-    """Trained networks to features of the evaluated images, and of what a method learns from beside them."""
+    """Trained networks to features of the evaluated images, and of what methods read beside them."""
     with user_errors():
         plan = _plan(config)
         for job in plan.select(network, seed):

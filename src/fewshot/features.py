@@ -1,13 +1,13 @@
 """Features of a trained network, computed once an image and kept on disk for every later stage.
 
 Folder: features.npy (float32, M x r x d, memory-mappable), rows.npy (int64, the M store rows in increasing order),
-features.json (network hash, data hash, map size, pooling).
+features.json (network hash, data hash, map size, pooling; of means over views, which).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,13 +20,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fewshot import job_code
-from fewshot.config import Views
+from fewshot.config import SupportPooling, Views
 from fewshot.data.store import Rows, Store
 from fewshot.errors import DataError, NotFiniteError
 from fewshot.files import load_array, read_record, save_array, write_record
 from fewshot.models.heads import PoolingKind, pool, pool_locations
-from fewshot.models.network import Network, batch_size
-from fewshot.views import DRAWN_AT_ONCE, mean_of_views
+from fewshot.models.inference import batch_size
+from fewshot.models.network import Network
 
 logger = logging.getLogger(__name__)
 FILES = ("features.npy", "rows.npy")
@@ -79,11 +79,12 @@ class Features:
         at, values = self.index(rows), self.values
         return values[torch.from_numpy(at).to(values.device)] if isinstance(values, Tensor) else torch.from_numpy(values[at])
 
-    def pooled(self, pooling: PoolingKind, device: torch.device | str = "cpu") -> Features:
+    def pooled(self, pooling: SupportPooling, device: torch.device | str = "cpu") -> Features:
         """One vector of each image (M, 1, e), on a device: for methods that look at the same images in many tasks."""
         parts = (self.values[i : i + READ_AT_ONCE] for i in range(0, len(self.rows), READ_AT_ONCE))
         tensors = (part if isinstance(part, Tensor) else torch.from_numpy(np.array(part)) for part in parts)
-        return replace(self, values=torch.cat([pool_locations(part, pooling) for part in tensors]).to(device))
+        values = torch.cat([pool_locations(part, pooling) for part in tensors]).to(device)
+        return replace(self, values=values, meta=self.meta | {"map": [1, 1], "pooling": pooling})
 
     @cached_property
     def _positions(self) -> npt.NDArray[np.int64]:
@@ -93,7 +94,6 @@ class Features:
         return positions
 
 
-@torch.inference_mode()
 def compute(
     network: Network,
     images: npt.NDArray[np.uint8],
@@ -103,39 +103,70 @@ def compute(
     pooling: PoolingKind = "dense",
     to: torch.device | str = "cpu",
     name: str = "",
-    views: Views = 0,
-    seed: int = 0,
 ) -> Tensor:
-    """Feature vectors of images, by location or pooled: uint8 (N, H, W, 3) -> float32 (M, r, d) (pooled: r = 1).
+    """Feature vectors of images, by location or pooled: uint8 (N, H, W, 3) -> float32 (M, r, e) (pooled: r = 1).
 
     Args:
         network: on the device to compute on.
         images: may be a memory map, of which a batch at a time is read.
         rows: int64 (M,), of these images, in this order; none: of all.
         progress: show a bar.
-        pooling: gap or gmp; dense: every location.
+        pooling: to one vector; dense: every location.
         to: the device to keep them on.
         name: of the network, for the error.
-        views: means over so many random views of each image, or over ten crops (see `fewshot.views`), which are pooled; 0: of
-            the image as it is.
-        seed: of random views.
+
+    Raises:
+        NotFiniteError: a value is not finite.
+    """
+
+    def of_batch(batch: Tensor, start: int) -> Tensor:
+        return pool(network(network.normalise(batch)), pooling)
+
+    at_once = batch_size(network.mean.device, images.shape[1])
+    return batched(network, images, rows, of_batch, at_once, progress=progress, to=to, name=name)
+
+
+@torch.inference_mode()
+def batched(
+    network: Network,
+    images: npt.NDArray[np.uint8],
+    rows: npt.NDArray[np.int64] | None,
+    of_batch: Callable[[Tensor, int], Tensor],
+    at_once: int,
+    *,
+    progress: bool = True,
+    to: torch.device | str = "cpu",
+    name: str = "",
+) -> Tensor:
+    """What a function makes of the images with a network, batch by batch: see `compute`.
+
+    Args:
+        network: on the device to compute on.
+        images: uint8 (N, H, W, 3).
+        rows: int64 (M,), or none: all.
+        of_batch: images uint8 (n, H, W, 3) on that device and the number of the first of them -> (n, r, e).
+        at_once: images of a batch.
+        progress: show a bar.
+        to: the device to keep the values on.
+        name: of the network, for the error.
+
+    Returns:
+        float32 (M, r, e).
 
     Raises:
         NotFiniteError: a value is not finite.
     """
     device = network.mean.device
-    height, width = network.feature_shape[1:]
     count = len(images) if rows is None else len(rows)
-    out = torch.empty(count, height * width if pooling == "dense" else 1, network.feature_shape[0], device=to)
-    size = DRAWN_AT_ONCE if views else batch_size(device, images.shape[1])
+    height, width = network.feature_shape[1:]
+    out = torch.empty(0, height * width, network.feature_shape[0], device=to)
     finite = torch.ones((), dtype=torch.bool, device=device)
-    for start in tqdm(range(0, count, size), desc="features", unit="batch", disable=not progress, mininterval=5):
-        part = slice(start, start + size)
+    for start in tqdm(range(0, count, at_once), desc="features", unit="batch", disable=not progress, mininterval=5):
+        part = slice(start, start + at_once)
         batch = torch.from_numpy(np.array(images[part if rows is None else rows[part]])).to(device)
-        if views:
-            found = mean_of_views(network, batch, views, seed, start, pooling).unsqueeze(1)
-        else:
-            found = pool(network(network.normalise(batch)), pooling)
+        found = of_batch(batch, start)
+        if start == 0:
+            out = torch.empty(count, *found.shape[1:], device=to)
         finite &= torch.isfinite(found).all()
         out[start : start + len(batch)] = found
     if not finite:
@@ -152,9 +183,19 @@ def extract(
     folder: Path,
     pooling: PoolingKind = "dense",
     views: Views = 0,
-    seed: int = 0,
+    computed: Callable[..., Tensor] = compute,
 ) -> None:
-    """Compute and write the features of the store's `parts`, by location or pooled, or of views, pooled (see `compute`).
+    """Compute and write the features of the store's `parts`, by location or pooled.
+
+    Args:
+        network: on the device to compute on.
+        info: its record.
+        store: images.
+        parts: of the store.
+        folder: to write to.
+        pooling: to one vector; dense: every location.
+        views: what they are means over, pooled; 0: of each image as it is.
+        computed: `compute`, or what gives means over views, float32 (M, 1, e), as it does those of single images (`fewshot.views`).
 
     Raises:
         DataError: the network was trained on other data or another image size than the store's, or its features are not finite.
@@ -163,7 +204,7 @@ def extract(
         raise DataError(f"the network takes {info['image_size']} px images, the store {store.path} holds {store.image_size} px")
     rows = np.sort(np.concatenate([store.rows(part) for part in parts]))
     logger.info("features of %d images (%s)", len(rows), ", ".join(parts))
-    values = compute(network, store.images, rows, pooling=pooling, name=str(info.get("name", "")), views=views, seed=seed)
+    values = computed(network, store.images, rows, pooling=pooling, name=str(info.get("name", "")))
     save_array(folder / "features.npy", values.numpy())
     save_array(folder / "rows.npy", rows.astype(np.int64))
     write_record(

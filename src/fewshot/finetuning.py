@@ -18,7 +18,8 @@ from torch import Tensor
 from fewshot import predictions
 from fewshot.config import ClassificationSettings, FinetuningSettings, ScheduleSettings, TrainingSettings, ValidationSettings
 from fewshot.methods.base import Curve, Ground, Task, decide
-from fewshot.models.network import Network, batch_size
+from fewshot.models.inference import batch_size
+from fewshot.models.network import Network
 from fewshot.objectives.classification import Classification
 from fewshot.resume import State
 from fewshot.sampling import BalancedBatches, Batches

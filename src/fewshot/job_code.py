@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 _JUDGES = ("evaluation", "features", "nearest_prototype")
 """What only judges networks while they are trained: a change there is no reason to train one anew."""
 
-_VIEWS = "views"
-"""What only features of views need."""
-
 
 def preparation(dataset: DatasetSettings) -> str:
     """The code that reads a data set, and no other, with the class lists of its splits."""
@@ -43,9 +40,9 @@ def training(settings: NetworkSettings) -> str:
 
 
 def extraction(settings: NetworkSettings, views: Views = 0) -> str:
-    """The code that computes features, by the network's own backbone alone, and of views only where it takes them."""
-    used = _named("features", "checkpoint", "device")
-    return source_hash(*used, settings.backbone.module, without=set() if views else set(_named(_VIEWS)))
+    """The code that computes features, by the network's own backbone alone; that of views where they are means over some."""
+    used = _named("features", "checkpoint", "device", *(["views"] if views else []))
+    return source_hash(*used, settings.backbone.module)
 
 
 def adaptation(job: AdaptationJob) -> str:
@@ -55,7 +52,8 @@ def adaptation(job: AdaptationJob) -> str:
 
 def extension(job: AdaptationJob) -> str:
     """The code of the one method, of the frame that applies it to tasks, and of the network that it may train."""
-    used = _named("extension", "features", "episodes", "checkpoint", "device")
+    views = ["views"] if job.settings.views_of_tested else []
+    used = _named("extension", "features", "episodes", "checkpoint", "device", *views)
     return source_hash(*used, job.settings.module, job.network.settings.backbone.module)
 
 
@@ -63,7 +61,7 @@ def evaluation() -> str:
     """The code of the evaluation. What a stage-2 method does reaches it as that method's files."""
     methods = {path.stem for path in (ROOT / "methods").glob("*.py")} - {"__init__", "prototypical"}
     used = _named("task_results", "features", "checkpoint", "device")
-    return source_hash(*used, without={f"{PACKAGE}.methods.{name}" for name in methods} | set(_named(_VIEWS)))
+    return source_hash(*used, without={f"{PACKAGE}.methods.{name}" for name in methods})
 
 
 def figures(module: str) -> str:

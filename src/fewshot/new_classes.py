@@ -17,7 +17,8 @@ from fewshot.errors import ConfigError, DataError
 from fewshot.locks import replacing_folder
 from fewshot.methods.imprinting import extended, imprint
 from fewshot.models.heads import CosineClassifier, pool
-from fewshot.models.network import Network, batch_size
+from fewshot.models.inference import batch_size
+from fewshot.models.network import Network
 from fewshot.transfer import network_folder
 
 logger = logging.getLogger(__name__)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,10 +97,10 @@ def train(plan: Plan, job: NetworkJob, *, threads: int | None = None) -> None:
 def extract(plan: Plan, job: NetworkJob, part: FeaturePart, *, threads: int | None = None) -> None:
     """Trained network -> features of the evaluated classes and of the held-out base images, by location.
 
-    Those of views, and of the images that it was trained on, are pooled as its classifier has them (means of views of a network
-    trained densely: averages over locations).
+    Those of views, and of the images that it was trained on, are pooled as its classifier has them; of one trained densely they
+    are averages over locations.
     """
-    from fewshot import features
+    from fewshot import features, views
     from fewshot.checkpoint import load_network
     from fewshot.data.store import open_store
     from fewshot.device import select_device
@@ -111,9 +112,9 @@ def extract(plan: Plan, job: NetworkJob, part: FeaturePart, *, threads: int | No
         images: tuple[Rows, ...] = job.settings.training.parts
     else:
         images = (part.of, "held_out") if len(store.rows("held_out")) else (part.of,)
-    classifier = job.settings.classifier
-    pooling = classifier.testing[0] if part.views else "dense" if part == plan.evaluated_part else classifier.pooling
-    features.extract(network, info, store, images, plan.features_dir(job, part), pooling, part.views, job.seed)
+    pooling = "dense" if part == plan.evaluated_part else job.settings.classifier.testing[0]
+    computed = partial(views.compute, views=part.views, seed=job.seed) if part.views else features.compute
+    features.extract(network, info, store, images, plan.features_dir(job, part), pooling, part.views, computed)
 
 
 def adapt(plan: Plan, job: AdaptationJob, *, threads: int | None = None) -> None:
@@ -143,7 +144,7 @@ def extend(plan: Plan, job: AdaptationJob, *, threads: int | None = None) -> Non
     device = select_device(plan.config.device, threads)
     store = open_store(plan.store_dir)
     network, info = load_network(plan.network_dir(job.network), device, store.data_hash)
-    parts = plan.learnt_parts(job)
+    parts = plan.parts_read(job)
     table, *learnt = (features.load(plan.features_dir(job.network, part), info["sha256"]) for part in parts)
     tasks = episodes.load(plan.episodes_path(job.episodes), store)
     folder = plan.adapted_dir(job)
@@ -188,7 +189,7 @@ def awaited(plan: Plan, job: NetworkJob, part: FeaturePart) -> bool:
     """Whether a network's features of `part` are wanted: those that only adaptations take, until all these are there."""
     if part == plan.evaluated_part:
         return True
-    learners = (made for made in plan.adaptations if made.network == job and part in plan.learnt_parts(made))
+    learners = (made for made in plan.adaptations if made.network == job and part in plan.parts_read(made))
     return any(not (adaptation_folder(plan, one) / "adapt.json").exists() or adaptation_outdated(plan, one) for one in learners)
 
 

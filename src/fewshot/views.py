@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fewshot.config import Views
+from fewshot.config import SupportPooling, Views
 from fewshot.data.augment import augment
-from fewshot.models.heads import PoolingKind, pool
-from fewshot.models.network import Network, batch_size
+from fewshot.features import batched
+from fewshot.models.heads import pool
+from fewshot.models.inference import batch_size
+from fewshot.models.network import Network
 from fewshot.optimization import Draw, generator
 
 DRAWN_AT_ONCE = 256
@@ -18,17 +22,17 @@ DRAWN_AT_ONCE = 256
 through the network they go in smaller ones."""
 
 
-def random_view(network: Network, images: Tensor, random: torch.Generator, pooling: PoolingKind) -> Tensor:
+def random_view(network: Network, images: Tensor, random: torch.Generator, pooling: SupportPooling) -> Tensor:
     """Pooled features of one random view of each image, augmented as in the network's training.
 
     Args:
         network: on the device to compute on.
         images: uint8 (n, H, W, 3), on the same device.
         random: of the CPU.
-        pooling: gap, gmp or flatten.
+        pooling: to one vector.
 
     Returns:
-        float32 (n, d), on the device.
+        float32 (n, e), on the device.
     """
     order = torch.arange(len(images)).to(images.device)
     return _pooled(network, augment(images, order, network.settings.training.augmentation, random), pooling)
@@ -51,30 +55,46 @@ def ten_crops(images: Tensor, side: int) -> Iterator[Tensor]:
         yield crop.flip(2)
 
 
-def mean_of_views(network: Network, images: Tensor, views: Views, seed: int, first: int, pooling: PoolingKind) -> Tensor:
-    """Pooled features of each image, means over views of it.
+def compute(
+    network: Network,
+    images: npt.NDArray[np.uint8],
+    rows: npt.NDArray[np.int64] | None = None,
+    *,
+    views: Views,
+    seed: int,
+    pooling: SupportPooling = "gap",
+    progress: bool = True,
+    name: str = "",
+) -> Tensor:
+    """Feature vectors of images, each a mean over views of it: uint8 (N, H, W, 3) -> float32 (M, 1, e), on the CPU.
 
     Args:
         network: on the device to compute on.
-        images: uint8 (n, H, W, 3), on the same device; `DRAWN_AT_ONCE` at most.
-        views: how many random ones, or `ten_crops`, of the size that the network crops its images to.
-        seed: of the random ones.
-        first: number of the first of these images among all of them: every batch has draws of its own.
-        pooling: gap, gmp or flatten.
+        images: may be a memory map, of which a batch at a time is read.
+        rows: int64 (M,), of these images, in this order; none: of all.
+        views: how many random ones, or `ten_crops` of the size that the network crops its images to.
+        seed: of random ones.
+        pooling: to one vector.
+        progress: show a bar.
+        name: of the network, for the error.
 
-    Returns:
-        float32 (n, d), on the device.
+    Raises:
+        NotFiniteError: a value is not finite.
     """
-    if views == "ten_crops":
-        side = network.crop or images.shape[1]
-        found = [_pooled(network, crop, pooling) for crop in ten_crops(images, side)]
-    else:
-        random = generator(seed, Draw.VIEWS_OF_TESTED, first)
-        found = [random_view(network, images, random, pooling) for _ in range(views)]
-    return torch.stack(found).mean(0)
+
+    def of_batch(batch: Tensor, start: int) -> Tensor:
+        if views == "ten_crops":
+            assert network.crop is not None  # noqa: S101  the config refuses others
+            found = [_pooled(network, crop, pooling) for crop in ten_crops(batch, network.crop)]
+        else:
+            random = generator(seed, Draw.VIEWS_OF_TESTED, start)  # draws of its own for every batch
+            found = [random_view(network, batch, random, pooling) for _ in range(views)]
+        return torch.stack(found).mean(0).unsqueeze(1)
+
+    return batched(network, images, rows, of_batch, DRAWN_AT_ONCE, progress=progress, name=name)
 
 
 @torch.no_grad()
-def _pooled(network: Network, images: Tensor, pooling: PoolingKind) -> Tensor:
+def _pooled(network: Network, images: Tensor, pooling: SupportPooling) -> Tensor:
     parts = torch.split(images, batch_size(images.device, images.shape[1]))
     return torch.cat([pool(network(network.normalise(part)).float(), pooling)[:, 0] for part in parts])

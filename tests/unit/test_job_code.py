@@ -27,7 +27,19 @@ TESTS = {
         "tests": [{"networks": ["small"], "adaptation": "imprinted", "populations": ["all"]}],
     },
 }
-STAGE2 = {"implants": {"method": "implanting"}, "imprinted": {"method": "imprinting"}}
+MAPPED = {"method": "activation_to_parameter"}
+STAGE2 = {
+    "implants": {"method": "implanting"},
+    "imprinted": {"method": "imprinting"},
+    "mapped": MAPPED,
+    "mapped-views": {**MAPPED, "views": 2},
+}
+TESTS |= {name: {"tests": [{"networks": ["small"], "adaptation": name}]} for name in ("mapped", "mapped-views")}
+
+
+TRAINED = {"train small", "train base", "train wide"}
+EXTRACTED = {"extract small", "extract base", "extract wide", "extract small, views"}
+EXTENDED = {"extend", "map", "map, views"}
 
 
 def plan(tested: str = "trained", dataset: str = "glyphs") -> Plan:
@@ -53,8 +65,11 @@ def jobs() -> dict[str, str]:
         "episodes": job_code.episodes(),
         **{f"train {job.name}": job_code.training(job.settings) for job in plan().networks},
         **{f"extract {job.name}": job_code.extraction(job.settings) for job in plan().networks},
+        "extract small, views": job_code.extraction(plan().network("small", 0).settings, 2),
         "adapt": job_code.adaptation(plan("implants").adaptations[0]),
         "extend": job_code.extension(plan("imprinted").adaptations[0]),
+        "map": job_code.extension(plan("mapped").adaptations[0]),
+        "map, views": job_code.extension(plan("mapped-views").adaptations[0]),
         "evaluate": job_code.evaluation(),
         "plots": job_code.figures("plots"),
         "page": job_code.pages("page"),
@@ -67,7 +82,7 @@ def jobs() -> dict[str, str]:
     [
         ("data.sources.cub", {"prepare cub"}),
         ("data.sources.cifar100", {"prepare fc100", "prepare cifar_fs"}),
-        ("models.backbones.convnet", {"train small", "extract small", "extend"}),
+        ("models.backbones.convnet", {"train small", "extract small", "extract small, views", *EXTENDED}),
         # Implants go beside its last block.
         ("models.backbones.resnet12", {"train wide", "train base", "extract wide", "extract base", "adapt"}),
         ("objectives.prototypical", {"train wide"}),
@@ -78,6 +93,11 @@ def jobs() -> dict[str, str]:
         ("nearest_prototype", {"evaluate"}),  # judging networks is no reason to train them anew
         ("base_training", {"train small", "train base", "train wide"}),
         ("training", {"train small", "train base", "train wide", "extend"}),  # fine-tuning trains
+        ("features", {*EXTRACTED, *EXTENDED, "evaluate"}),
+        ("views", {"extract small, views", "map, views", "extend"}),  # imprinting may take views
+        ("data.augment", {*TRAINED, "extract small, views", "map, views", "extend"}),
+        ("models.inference", {*EXTRACTED, *EXTENDED, "adapt", "evaluate"}),
+        ("methods.activation_to_parameter", {"map", "map, views"}),
         ("report.plots", {"plots", "page"}),
         ("report.page", {"page"}),
         ("tracking", {"track"}),

@@ -29,7 +29,7 @@ from fewshot.episodes import load as load_episodes
 from fewshot.evaluation import Evaluator, class_weights
 from fewshot.features import load as load_features
 from fewshot.methods import activation_to_parameter, implanting
-from fewshot.models.network import batch_size
+from fewshot.models.inference import batch_size
 from fewshot.new_classes import add_classes
 from fewshot.optimization import build_optimizer
 from fewshot.plan import Plan

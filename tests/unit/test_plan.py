@@ -95,8 +95,8 @@ def test_only_a_method_that_learns_from_trained_images_takes_their_features(tiny
     alone = Plan(parse(config))
     config["evaluation"]["tests"].append({"networks": ["c128f-gap"], "adaptation": "mapped"})
     both = Plan(parse(config))
-    assert [alone.learnt_parts(job) for job in alone.adaptations] == [(TEST,)] * len(alone.adaptations)
-    assert {(job.name, both.learnt_parts(job)) for job in both.adaptations} == {
+    assert [alone.parts_read(job) for job in alone.adaptations] == [(TEST,)] * len(alone.adaptations)
+    assert {(job.name, both.parts_read(job)) for job in both.adaptations} == {
         ("imprinted", (TEST,)),
         ("mapped", (TEST, TRAINED)),
     }
@@ -114,7 +114,7 @@ def test_features_of_views_are_a_part_of_their_own_for_all_shots(tiny_config):
     views = FeaturePart("test", 3)
     assert len(plan.adaptations) > len(config["stage2"]), "of several shots"
     assert plan.feature_parts(network) == (TEST, TRAINED, views)
-    assert {plan.learnt_parts(job) for job in plan.adaptations if job.name != "mapped"} == {(views, TRAINED)}
+    assert {plan.parts_read(job) for job in plan.adaptations if job.name != "mapped"} == {(views, TRAINED)}
     assert [plan.features_dir(network, part).name for part in plan.feature_parts(network)] == [
         "features-test", "features-trained", "features-test-views3"
     ]  # fmt: skip

@@ -84,7 +84,7 @@ def test_what_is_made_here_later_takes_the_place_of_what_was_taken(packed, home)
     job = plan.evaluations[0]
     for shot in plan.config.evaluation.shots:
         stages.draw_episodes(plan, plan.episodes(shot))
-    stages.extract(plan, job.network, plan.config.evaluation.part)
+    stages.extract(plan, job.network, plan.evaluated_part)
     stages.evaluate(plan, job)
     assert evaluation_folder(plan, job) == plan.evaluation_dir(job)
     assert [path.name for path in plan.evaluation_dir(job).parent.iterdir() if path.is_dir()] == [plan.evaluation_dir(job).name]

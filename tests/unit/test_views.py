@@ -10,7 +10,8 @@ from fewshot.checkpoint import load_network
 from fewshot.config import NetworkSettings
 from fewshot.data.augment import augment
 from fewshot.data.store import open_store
-from fewshot.models import network as network_module
+from fewshot.errors import NotFiniteError
+from fewshot.models import inference
 from fewshot.models.network import Network
 from fewshot.optimization import Draw, generator
 from fewshot.plan import FeaturePart
@@ -43,11 +44,11 @@ def test_ten_crops_are_the_corners_and_the_centre_and_their_mirror_images(images
         assert len(found) == 10
 
 
-@pytest.mark.parametrize("at_once", [2**17, 7 * 24**2])
+@pytest.mark.parametrize("at_once", [2**17, 2 * 16**2])
 def test_features_of_ten_crops_are_means_over_them(images, monkeypatch, at_once):
-    monkeypatch.setattr(network_module, "BATCH", {"cpu": at_once})
+    monkeypatch.setattr(inference, "BATCH", {"cpu": at_once})
     network = network_of(crop=16)
-    found = features.compute(network, images, np.array([4, 0, 22]), pooling="gap", views="ten_crops", progress=False)
+    found = views.compute(network, images, np.array([4, 0, 22]), views="ten_crops", seed=0, progress=False)
     assert found.shape == (3, 1, 8)
     for row, value in zip((4, 0, 22), found[:, 0], strict=True):
         crops = views.ten_crops(torch.from_numpy(images[row : row + 1]), 16)
@@ -58,10 +59,10 @@ def test_features_of_ten_crops_are_means_over_them(images, monkeypatch, at_once)
 @pytest.mark.parametrize("at_once", [2**17, 3 * 24**2])
 @pytest.mark.parametrize("augmentation", [{}, {"crop": 16, "resized_crop": [0.08, 1.0], "color_jitter": 0.4, "lighting": 0.1}])
 def test_features_of_random_views_are_means_over_them(images, monkeypatch, at_once, augmentation):
-    monkeypatch.setattr(network_module, "BATCH", {"cpu": at_once})
-    monkeypatch.setattr(features, "DRAWN_AT_ONCE", 16)
+    monkeypatch.setattr(inference, "BATCH", {"cpu": at_once})
+    monkeypatch.setattr(views, "DRAWN_AT_ONCE", 16)
     network = network_of(**augmentation)
-    found = features.compute(network, images, pooling="gap", views=3, seed=5, progress=False)
+    found = views.compute(network, images, views=3, seed=5, progress=False)
     settings = network.settings.training.augmentation
     for start, size in ((0, 16), (16, 7)):
         random, part = generator(5, Draw.VIEWS_OF_TESTED, start), torch.from_numpy(images[start : start + size])
@@ -69,33 +70,33 @@ def test_features_of_random_views_are_means_over_them(images, monkeypatch, at_on
         for number in range(size):
             expected = torch.stack([of_one(network, view[number]) for view in seen]).mean(0)
             torch.testing.assert_close(found[start + number, 0], expected, rtol=1e-4, atol=1e-5)
-    other = features.compute(network, images, pooling="gap", views=3, seed=6, progress=False)
+    other = views.compute(network, images, views=3, seed=6, progress=False)
     assert not torch.allclose(found, other)
 
 
 def test_every_batch_has_draws_of_its_own(images, monkeypatch):
     seeds = []
     monkeypatch.setattr(views, "augment", lambda *args: seeds.append(args[-1].initial_seed()) or augment(*args))
-    monkeypatch.setattr(features, "DRAWN_AT_ONCE", 8)
+    monkeypatch.setattr(views, "DRAWN_AT_ONCE", 8)
     for seed in (0, 1):
-        features.compute(network_of(), images, pooling="gap", views=2, seed=seed, progress=False)
+        views.compute(network_of(), images, views=2, seed=seed, progress=False)
     assert len(seeds) == 12
     assert len(set(seeds)) == 6
 
 
 def test_views_that_change_nothing_give_the_features_of_the_images(images):
     network = network_of(crop_padding=0, flip=False)
-    plain, seen = (features.compute(network, images, pooling="gmp", views=count, progress=False) for count in (0, 2))
+    plain = features.compute(network, images, pooling="gmp", progress=False)
+    seen = views.compute(network, images, views=2, seed=0, pooling="gmp", progress=False)
     torch.testing.assert_close(seen, plain, rtol=1e-4, atol=1e-5)
 
 
 def test_a_view_goes_through_the_network_in_batches(images, monkeypatch):
-    """A view goes through the network in as many batches as the device wants."""
     sizes = []
     network = network_of()
     network.register_forward_hook(lambda module, inputs, output: sizes.append(len(inputs[0])))
-    monkeypatch.setattr(network_module, "BATCH", {"cpu": 10 * 24**2})
-    features.compute(network, images, pooling="gap", views=2, progress=False)
+    monkeypatch.setattr(inference, "BATCH", {"cpu": 10 * 24**2})
+    views.compute(network, images, views=2, seed=0, progress=False)
     assert sizes == [10, 10, 3] * 2
 
 
@@ -108,5 +109,13 @@ def test_views_of_a_network_trained_densely_are_averages_over_locations(tiny_pla
     found, (network, _) = features.load(tiny_plan.features_dir(job, part)), load_network(tiny_plan.network_dir(job))
     assert (found.meta["pooling"], found.meta["views"], found.values.shape[1]) == ("gap", 2, 1)
     store = open_store(tiny_plan.store_dir)
-    expected = features.compute(network, store.images, found.rows, pooling="gap", views=2, seed=job.seed, progress=False)
+    expected = views.compute(network, store.images, found.rows, views=2, seed=job.seed, progress=False)
     np.testing.assert_array_equal(found.values, expected)
+
+
+def test_views_that_are_no_numbers_are_refused(images):
+    network = network_of()
+    with torch.no_grad():
+        next(network.parameters()).fill_(float("nan"))
+    with pytest.raises(NotFiniteError, match="network bad gives features that are not finite"):
+        views.compute(network, images, views=2, seed=0, progress=False, name="bad")

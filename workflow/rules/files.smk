@@ -74,10 +74,10 @@ def feature_files(wildcards):
     return files(PLAN.features_dir(network_job(wildcards)), FEATURES)
 
 
-def learnt_feature_files(wildcards):
+def read_feature_files(wildcards):
     """The features that an extension of the classifier takes."""
     job = adaptation_job(wildcards)
-    return [file for part in PLAN.learnt_parts(job) for file in files(PLAN.features_dir(job.network, part), FEATURES)]
+    return [file for part in PLAN.parts_read(job) for file in files(PLAN.features_dir(job.network, part), FEATURES)]
 
 
 def episode_files(wildcards):

@@ -33,7 +33,7 @@ rule extend:
     input:
         store=store_files,
         network=network_files,
-        features=learnt_feature_files,
+        features=read_feature_files,
         episodes=tested_episodes,
     output:
         expand(

@@ -128,8 +128,8 @@ def color_jitter(images: Tensor, strength: float, generator: torch.Generator) ->
 
 _COMPONENTS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
 """Principal components of the colours of ImageNet's training images, one a column, channels red, green, blue."""
-_VARIANCES = (0.2175, 0.0188, 0.0045)
-"""Their eigenvalues, of colours on the 0..1 scale. Both as in fb.resnet.torch."""
+_EIGENVALUES = (0.2175, 0.0188, 0.0045)
+"""Those of the components, for colours on the 0..1 scale. Both as in fb.resnet.torch."""
 
 
 def lighting(images: Tensor, deviation: float, generator: torch.Generator) -> Tensor:
@@ -140,5 +140,5 @@ def lighting(images: Tensor, deviation: float, generator: torch.Generator) -> Te
     `deviation` is that of alpha (0.1 in the paper). float32 (B, H, W, 3) on the 0..255 scale -> the same, which may leave it.
     """
     alphas = deviation * torch.randn(len(images), 3, generator=generator)
-    shifts = 255 * (alphas * torch.tensor(_VARIANCES)) @ torch.tensor(_COMPONENTS).T
+    shifts = 255 * (alphas * torch.tensor(_EIGENVALUES)) @ torch.tensor(_COMPONENTS).T
     return images + to_device(shifts, images.device)[:, None, None, :]

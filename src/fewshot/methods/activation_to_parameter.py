@@ -136,7 +136,7 @@ class _Mapped:
         # With the validation classes among those trained on there are more classes than the base classes that tests know.
         self.num_base, self.with_base = len(names), len(names) == ground.store.num_base
         self.known = self.mapping(base.means)
-        self.tested = ground.features.pooled(ground.network.settings.classifier.pooling, self.device)
+        self.tested = ground.features.pooled(settings.pooling(ground.network.settings), self.device)
 
     @torch.no_grad()
     def __call__(self, task: Task, state: Path) -> tuple[npt.NDArray[np.int32], Curve]:

@@ -28,7 +28,8 @@ class Ground:
     Attributes:
         network: trained on the base classes, on the device to compute on; not to be changed.
         store: images and classes.
-        features: the network's, of all images that the tasks name.
+        features: the network's, of all images that the tasks name; means over views, pooled, where the settings have
+            `views_of_tested`.
         seed: of the network's training.
         name: of the adaptation, for messages.
         trained: pooled features of the images that the network was trained on; for methods that learn from them.

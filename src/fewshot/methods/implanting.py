@@ -28,7 +28,8 @@ from fewshot.errors import ConfigError, DataError
 from fewshot.methods.taskwise import TAPS, convolve
 from fewshot.models.backbones.resnet12 import ResNet12
 from fewshot.models.heads import PoolingKind, locations, pool_locations
-from fewshot.models.network import Network, batch_size
+from fewshot.models.inference import batch_size
+from fewshot.models.network import Network
 from fewshot.optimization import Draw, generator
 
 STORED = torch.float16

@@ -89,7 +89,7 @@ class _Imprinting:
         if isinstance(classifier, NoClassifier):  # of novel classes alone, then: the config refuses the rest
             classifier = CosineClassifier(ground.network.feature_shape[0], 0).to(ground.network.mean.device)
         assert isinstance(classifier, CosineClassifier)  # noqa: S101  the config refuses others
-        self.classifier, self.pooling = classifier, ground.network.settings.classifier.pooling
+        self.classifier, self.pooling = classifier, settings.pooling(ground.network.settings)
         if settings.finetuning is not None:
             self.finetuning = Finetuning(ground, settings.finetuning, self.with_base)
 

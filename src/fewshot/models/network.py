@@ -11,14 +11,6 @@ from fewshot.config import NetworkSettings
 from fewshot.models.backbones import Pretrained, build_backbone, feature_shape
 from fewshot.models.heads import CosineClassifier, LinearClassifier, NoClassifier, build_classifier, pool
 
-BATCH = {"cpu": 2**17, "cuda": 2**21}
-"""Pixels that go through a network at once; on a CPU so few that its maps stay in the cache."""
-
-
-def batch_size(device: torch.device, side: int) -> int:
-    """How many images of `side` pixels go through a network at once: on a CPU 18 of 84 px, 128 of 32 px."""
-    return max(1, BATCH[device.type] // side**2)
-
 
 class Network(nn.Module):
     """What stage 1 trains, and what every later stage loads.

@@ -110,13 +110,13 @@ class Plan:
         return FeaturePart(self.config.evaluation.part)
 
     def feature_parts(self, job: NetworkJob) -> tuple[FeaturePart, ...]:
-        """What a network's features are computed of: the evaluated part, and what its adaptations learn from beside it."""
+        """What a network's features are computed of: the evaluated part, and what its adaptations read beside it."""
         evaluated = (self.evaluated_part,) if any(one.network == job for one in self.evaluations) else ()
-        learnt = (part for made in self.adaptations if made.network == job for part in self.learnt_parts(made))
+        learnt = (part for made in self.adaptations if made.network == job for part in self.parts_read(made))
         return tuple(dict.fromkeys((*evaluated, *learnt)))
 
-    def learnt_parts(self, job: AdaptationJob) -> tuple[FeaturePart, ...]:
-        """What an extension of the classifier takes of its network's features: of what it tests, and of what it learns from."""
+    def parts_read(self, job: AdaptationJob) -> tuple[FeaturePart, ...]:
+        """What an extension of the classifier reads of its network's features: of what it tests, and of what it learns from."""
         tested = replace(self.evaluated_part, views=job.settings.views_of_tested)
         return (tested, *((FeaturePart("trained"),) if job.settings.learns_from_trained else ()))
 

@@ -22,10 +22,15 @@ STAGE1 = (225_000, 64)
 """Iterations and batch size: 300 epochs of the 48,000 images of 80 classes."""
 AREA, JITTER, LIGHTING = (0.08, 1.0), 0.4, 0.1
 """Random sized crops of fb.resnet.torch, on which the authors' training is built; their colour jitter and lighting."""
-NORMALISED = "normalised by the training images' mean and deviation, not ImageNet's; crops scaled bilinearly, not bicubically"
+NORMALISED = "normalised by the training images' mean and deviation, not ImageNet's"
+DRAWN = (
+    "crops of a large share in narrower proportions, where the authors' are drawn again, scaled bilinearly, not bicubically; "
+    "colour jitter in one order, not in any"
+)
+"""Of random sized crops."""
 SPLIT = (
-    "the classes of Ravi and Larochelle, as the authors' split; which images their file names is not recorded, and theirs come "
-    "from ImageNet's own, not from images of 84 px"
+    "the classes of Ravi and Larochelle, as the authors' split; which images their file names is not recorded, and theirs are "
+    "ImageNet's own in their proportions, ours squares"
 )
 """What this software always does otherwise than the authors' code on miniImageNet."""
 WHOLE = "whole images at testing, not the central 80 of 92 px"
@@ -52,8 +57,8 @@ def deviations(facts: Facts) -> list[str] | None:
     if facts.dataset != "miniimagenet":
         found.append(f"{facts.dataset}, on which the paper has no numbers")
     else:
-        found += [*_pixels(network, facts.image_size), NORMALISED, SPLIT]
-        found += [VIEWS] * (facts.adaptation.views not in (0, "ten_crops"))
+        found += [*_pixels(network, facts.image_size), SPLIT]
+    found += [NORMALISED] + [VIEWS] * (facts.adaptation.views not in (0, "ten_crops"))
     if facts.trained_images != (IMAGES, IMAGES):
         found.append(f"{counts(facts.trained_images)} images a base class trained on instead of {IMAGES}")
     if not _is_its_backbone(network):
@@ -92,6 +97,8 @@ def _stage1(training: TrainingSettings) -> list[str]:
             "constant 0.1, weight decay 0.0001"
         )
     augmentation = training.augmentation
+    if augmentation.resized_crop is not None:
+        found.append(DRAWN)
     drawn = augmentation.resized_crop, augmentation.flip, augmentation.color_jitter, augmentation.lighting
     if drawn != (AREA, True, JITTER, LIGHTING):
         found.append(

@@ -14,7 +14,7 @@ from fewshot.report.cells import ADAPTED_PAIRS, PAIRS, Key, Measured, pair_title
 from fewshot.report.comparable import MAIN_TABLES, paper_of
 from fewshot.report.gains import gains_table
 from fewshot.report.low_shot import POPULATIONS, low_shot_tables
-from fewshot.report.papers import LABELS, backbone_name, backbone_title, stage1_name, usual_pooling
+from fewshot.report.papers import LABELS, backbone_name, backbone_title, stage1_name, stage2_name, usual_pooling
 from fewshot.report.rendering import Cell, Column, Difference, Table
 from fewshot.report.results import Row
 
@@ -69,7 +69,8 @@ def _methods(run: Measured) -> Table | None:
         paper = paper_of(run.dataset, settings, first.record.adaptation_settings, run.image_size)
         if paper is not None:
             papers.add(paper)
-            measured.add((backbone_name(settings), stage1_name(settings), first.record.adaptation != AS_TRAINED))
+            stage2 = stage2_name(first.record.adaptation_settings)
+            measured.add((backbone_name(settings), stage1_name(settings), _method(stage2)))
         cells = [cell for shot in run.shots for cell in run.cells(place, shot, pair)]
         rows.append([first.method, run.backbone(place), pair_title(pair), *cells])
     if not run.shown:
@@ -89,7 +90,7 @@ def _methods(run: Measured) -> Table | None:
     return Table("methods", "Accuracy on novel classes", caption, columns, rows + literature, len(literature))
 
 
-def _literature(run: Measured, measured: set[tuple[str, str, bool]], papers: set[str]) -> tuple[list[list[Cell]], bool]:
+def _literature(run: Measured, measured: set[tuple[str, str, str]], papers: set[str]) -> tuple[list[list[Cell]], bool]:
     """The rows of the papers' tables that are not `measured`, and whether one of them is not like for like."""
     rows: list[list[Cell]] = []
     any_unlike = False
@@ -101,7 +102,7 @@ def _literature(run: Measured, measured: set[tuple[str, str, bool]], papers: set
     for (_, method, backbone), group in own.groupby(["row", "method", "backbone"], sort=False):
         first = group.iloc[0]
         literature = first["stage1"] == ""
-        if not literature and (backbone, first["stage1"], first["stage2"] != AS_TRAINED) in measured:
+        if not literature and (backbone, first["stage1"], _method(str(first["stage2"]))) in measured:
             continue
         unlike = literature and first["like_for_like"] != "yes"
         any_unlike |= unlike
@@ -110,6 +111,11 @@ def _literature(run: Measured, measured: set[tuple[str, str, bool]], papers: set
         marks = " ".join([MARK] * literature + [UNLIKE] * unlike)
         rows.append([f"{method} {marks}".strip(), backbone_title(str(backbone)), pair, *cells])
     return rows, any_unlike
+
+
+def _method(stage2: str) -> str:
+    """A stage 2 without the poolings that it was trained with, which the tables of methods do not tell apart."""
+    return stage2.partition(" ")[0]
 
 
 def _stage1(run: Measured) -> Table | None:

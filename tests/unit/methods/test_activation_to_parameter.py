@@ -258,7 +258,7 @@ def test_a_network_of_all_training_classes_maps_all_of_them(run):
 def test_the_method_takes_the_features_of_views_as_they_are(run):
     plan, store = run
     job = next(job for job in plan.adaptations if job.name == "views")
-    parts = plan.learnt_parts(job)
+    parts = plan.parts_read(job)
     assert [part.name for part in parts] == ["test-views2", "trained"]
     views = load_features(plan.features_dir(job.network, parts[0]))
     ground = replace(ground_of(plan, store, job.network), features=views)
