@@ -195,7 +195,7 @@ def extract(
         folder: to write to.
         pooling: to one vector; dense: every location.
         views: what they are means over, pooled; 0: of each image as it is.
-        computed: `compute`, or what gives means over views, float32 (M, 1, e), as it does those of single images (`fewshot.views`).
+        computed: `compute`, or what gives means over views, float32 (M, 1, e), in its place (`fewshot.views.compute`).
 
     Raises:
         DataError: the network was trained on other data or another image size than the store's, or its features are not finite.
