@@ -75,12 +75,15 @@ def _methods(run: Measured) -> Table | None:
         rows.append([first.method, run.backbone(place), pair_title(pair), *cells])
     if not run.shown:
         return None
-    literature, unlike = _literature(run, measured, papers or {"000"})
+    literature = _literature(run, measured, papers or {"000"})
+    marks = " ".join(str(row[0]) for row in literature)
     caption = run.caption() + " Testing: pooling of support / query features."
-    if literature:
+    if MARK in marks:
         caption += f" {MARK}: as reported in the literature, by way of paper {', '.join(sorted(papers or {'000'}))}; "
-        caption += "like for like" if not unlike else f"{UNLIKE}: not like for like"
-        caption += " (base classes only, inductive, the usual image size). Rows without a measured number were not run."
+        caption += f"{UNLIKE}: not like for like" if UNLIKE in marks else "like for like"
+        caption += " (base classes only, inductive, the usual image size)."
+    if literature:
+        caption += " Rows without a measured number were not run."
     columns = [
         Column("method"),
         Column("backbone"),
@@ -90,12 +93,11 @@ def _methods(run: Measured) -> Table | None:
     return Table("methods", "Accuracy on novel classes", caption, columns, rows + literature, len(literature))
 
 
-def _literature(run: Measured, measured: set[tuple[str, str, str]], papers: set[str]) -> tuple[list[list[Cell]], bool]:
-    """The rows of the papers' tables that are not `measured`, and whether one of them is not like for like."""
+def _literature(run: Measured, measured: set[tuple[str, str, str]], papers: set[str]) -> list[list[Cell]]:
+    """The rows of the papers' tables that are not `measured`; those of others' methods are marked."""
     rows: list[list[Cell]] = []
-    any_unlike = False
     if not run.any_published:
-        return rows, any_unlike
+        return rows
     main = pd.MultiIndex.from_tuples([(paper, number) for paper in papers for number in MAIN_TABLES[paper]])
     places = pd.MultiIndex.from_frame(run.table[["paper", "table"]])
     own = run.table[places.isin(main)]
@@ -105,12 +107,11 @@ def _literature(run: Measured, measured: set[tuple[str, str, str]], papers: set[
         if not literature and (backbone, first["stage1"], _method(str(first["stage2"]))) in measured:
             continue
         unlike = literature and first["like_for_like"] != "yes"
-        any_unlike |= unlike
         pair = "" if literature else pair_title(f"{first['support_pooling']}/{first['query_pooling']}")
         cells = [cell for shot in run.shots for cell in (None, reported(group, shot), None)]
         marks = " ".join([MARK] * literature + [UNLIKE] * unlike)
         rows.append([f"{method} {marks}".strip(), backbone_title(str(backbone)), pair, *cells])
-    return rows, any_unlike
+    return rows
 
 
 def _method(stage2: str) -> str:

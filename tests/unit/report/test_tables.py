@@ -421,3 +421,5 @@ def test_one_view_and_ten_crops_are_two_rows_of_paper_004(made_run: Make, tested
     assert [cells[3] != "" for cells in rows] == [True, False]
     assert [cells[4] != "" for cells in rows] == [True, True]
     assert left in rows[1][0]
+    assert "†" not in found["methods"].caption  # paper 004's table has nobody else's methods
+    assert found["methods"].caption.endswith("Rows without a measured number were not run.")
