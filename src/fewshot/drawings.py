@@ -16,7 +16,7 @@ DRAWING, PHOTOGRAPHS = ("svg", "csv"), ("png", "csv")
 
 FIGURES: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "draw_figures": dict.fromkeys(("accuracy_by_shot", "published_vs_measured", "paired_gains", "training_curves"), DRAWING),
-    "draw_activation_maps": {"activation_maps": PHOTOGRAPHS},
+    "draw_activation_maps": {"activation_maps": PHOTOGRAPHS, "map_statistics": DRAWING},
     "draw_distance_figures": dict.fromkeys(("distance_histograms", "leak_sweep"), DRAWING),
     "draw_class_vectors": {"class_vectors": DRAWING},
     "draw_low_shot_figures": {

@@ -16,7 +16,7 @@ LOW_SHOT = ("low_shot_accuracy", "embedding_size", "finetuning_curves")
 @pytest.mark.parametrize(
     ("run", "besides"),
     [
-        ("config.yaml", {"activation_maps": "png"}),
+        ("config.yaml", {"activation_maps": "png", "map_statistics": "svg"}),
         ("runs/fc100_cpu.yaml", {}),
         ("runs/001_cub.yaml", {**dict.fromkeys(LOW_SHOT, "svg"), "exemplars": "png"}),
         ("runs/002_table1_omniglot.yaml", {"distance_histograms": "svg", "leak_sweep": "svg"}),

@@ -233,12 +233,14 @@ def test_activations_that_figures_show_are_those_of_the_cpu(both, store):
         subjects = [activation_maps._subject(plan, store, name, device) for name in ("gap", "dense")]
         assert {subject.network.mean.device.type for subject in subjects} == {device.type}
         means = class_vectors.mean_activations(subjects[0].network, store, 5)
-        return activation_maps.find_examples(store, subjects, 2, 1), means, class_vectors.class_parameters(subjects[0].network)
+        judged = list(activation_maps.judge_images(store, subjects, 2))
+        return judged, means, class_vectors.class_parameters(subjects[0].network)
 
     (examples, *vectors), (others, *other_vectors) = on_both(shown)
     assert examples
     for one, other in zip(examples, others, strict=True):
-        assert replace(one, maps=()) == replace(other, maps=())
+        assert replace(one, maps=(), located=()) == replace(other, maps=(), located=())
+        assert one.located == pytest.approx(other.located)
         for first, second in zip(one.maps, other.maps, strict=True):
             np.testing.assert_allclose(first, second, atol=1e-4)
     for one, other in zip(vectors, other_vectors, strict=True):

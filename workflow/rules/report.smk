@@ -140,6 +140,13 @@ rule draw_activation_maps:
             labels={"figure": "class activation maps"},
         ),
         "results/{run}/figures/activation_maps.csv",
+        report(
+            "results/{run}/figures/map_statistics.svg",
+            caption="../report/map_statistics.rst",
+            category="Figures",
+            labels={"figure": "class activation maps in numbers"},
+        ),
+        "results/{run}/figures/map_statistics.csv",
         done=touch("results/{run}/figures/activation_maps.drawn"),
     log:
         "logs/draw_activation_maps/{run}.log",

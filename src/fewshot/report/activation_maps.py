@@ -2,8 +2,8 @@
 
 At every location of the feature map the true class's probability (eq. 9), for base images among the classes that the
 network was trained on by the class weights of stage 1, for novel images among the classes of a task by the prototypes of its
-support images (eq. 1). Images are looked for in a seeded order and shown as they come, none picked by eye: the first of each
-case.
+support images (eq. 1). Images are judged in a seeded order and shown as they come, none picked by eye: the first of each
+case. What the paper says of the maps, that those of dense classification are smoother, is measured over all of them.
 """
 
 from __future__ import annotations
@@ -27,20 +27,24 @@ from fewshot.models.network import Network
 from fewshot.plan import Plan
 from fewshot.report import drawing
 from fewshot.report.assembly import write_csv
+from fewshot.report.map_statistics import statistics_table
 
-CASES = {
+Case = tuple[str, bool, bool]
+"""Population, whether the first network is right, whether the second is."""
+
+CASES: dict[Case, str] = {
     ("base", True, True): "base, both right",
     ("novel", True, True): "novel, both right",
     ("novel", False, True): "novel, only {1} right",
     ("novel", True, False): "novel, only {0} right",
 }
-"""(population, first network right, second network right) -> the paper's four cases, top to bottom; {0}, {1}: networks."""
+"""The paper's four, top to bottom; {0}, {1}: networks."""
 
 SEED = 0
 QUERIES = 15
 BASE_IMAGES, BASE_CHUNK = 2048, 256
 ROUNDS, TASKS_A_ROUND = 12, 3
-"""How long to look for images of a case before its panel stays empty."""
+"""How many images and tasks are judged."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +67,8 @@ class Subject:
         classifier = self.network.settings.classifier
         return ("gap", "gap") if classifier.pooling == "flatten" else classifier.testing
 
-    def judge(self, values: Tensor, weights: Tensor | None, truth: Tensor) -> tuple[Tensor, Tensor]:
-        """Predictions and maps of images.
+    def judge(self, values: Tensor, weights: Tensor | None, truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Predictions and maps of images, and how much of each map finds the class by itself.
 
         Args:
             values: features by location (M, r, d).
@@ -72,7 +76,8 @@ class Subject:
             truth: (M,) the true class of each.
 
         Returns:
-            Predicted classes (M,) and the true class's probability at each location (M, r).
+            Predicted classes (M,), the true class's probability at each location (M, r), and the share of locations (M,), 0 to
+            1, whose most probable class is the true one.
         """
 
         def logits(vectors: Tensor) -> Tensor:
@@ -83,22 +88,25 @@ class Subject:
 
         dense = logits(values)
         maps = dense.softmax(-1).gather(2, truth[:, None, None].expand(-1, values.shape[1], 1)).squeeze(-1)
-        return predict(logits(pool_locations(values, self.poolings[1]))), maps
+        located = (dense.argmax(-1) == truth[:, None]).float().mean(1)
+        return predict(logits(pool_locations(values, self.poolings[1]))), maps, located
 
 
 @dataclass(frozen=True)
 class Example:
-    """An image of a case: its store row and class id, and of each network the class id it took it for and its map (h, w)."""
+    """An image as it was judged: its store row and class id, and of each network the class id it took it for, its map (h, w)
+    and the share of locations, 0 to 1, that find the class by themselves."""
 
-    case: tuple[str, bool, bool]
+    case: Case
     row: int
     label: int
     predictions: tuple[int, int]
     maps: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
+    located: tuple[float, float]
 
 
 def draw_activation_maps(plan: Plan) -> None:
-    """Write results/<run>/figures/activation_maps.png and .csv for the two networks that the config names.
+    """Write results/<run>/figures/activation_maps.png, map_statistics.svg and their .csv for the two networks of the config.
 
     Raises:
         ConfigError: the config names none.
@@ -112,11 +120,16 @@ def draw_activation_maps(plan: Plan) -> None:
     store = open_store(plan.store_dir)
     require_images(store, part, settings.shot + 1, where="activation_maps", keys=("shot",))
     subjects = [_subject(plan, store, name, device) for name in settings.networks]
-    examples = find_examples(store, subjects, settings.shot, settings.images_per_case, part)
+    judged = list(judge_images(store, subjects, settings.shot, part))
+    examples = find_examples(judged, settings.images_per_case)
     cases = {case: words.format(*settings.networks) for case, words in CASES.items()}
     folder = plan.results / "figures"
     write_csv(folder / "activation_maps.csv", maps_table(store, subjects, examples, cases))
+    statistics = statistics_table(judged, cases, settings.networks)
+    write_csv(folder / "map_statistics.csv", statistics)
     with drawing.style():
+        figure = drawing.map_statistics(statistics, f"Activation maps in numbers (run {plan.config.run})")
+        drawing.save(figure, folder / "map_statistics.svg")
         figure = drawing.activation_maps(
             {
                 words: [_panel(store, subjects, example) for example in examples if example.case == case]
@@ -144,29 +157,24 @@ def _subject(plan: Plan, store: Store, name: str, device: torch.device) -> Subje
 # --- the search ------------------------------------------------------------------------------------------------------
 
 
-def find_examples(
-    store: Store, subjects: Sequence[Subject], shot: int, images_per_case: int, part: Rows = "test"
-) -> list[Example]:
-    """Up to `images_per_case` images of each case, of as many classes as can be, in the order of CASES.
+def judge_images(store: Store, subjects: Sequence[Subject], shot: int, part: Rows = "test") -> Iterator[Example]:
+    """Base images, then queries of novel tasks, as both networks judge them, always the same in the same order.
 
     Args:
-        store: held-out base images (all base images where none are held out) and the novel classes are searched.
+        store: held-out base images (all base images where none are held out) and the novel classes are looked at.
         subjects: the two networks.
         shot: support images a class of the novel tasks.
-        images_per_case: wanted.
         part: of the novel classes, each of more than `shot` images.
     """
-    found: dict[tuple[str, bool, bool], list[Example]] = {case: [] for case in CASES}
     rng = np.random.default_rng(SEED)
-    for population, search in (("base", _base(store, subjects, rng)), ("novel", _novel(store, subjects, shot, part, rng))):
-        cases = [case for case in CASES if case[0] == population]
-        for batch in search:
-            for example in batch:
-                if example.case in found:
-                    found[example.case].append(example)
-            if all(len({example.label for example in found[case]}) >= images_per_case for case in cases):
-                break
-    return [example for case in CASES for example in _varied(found[case], images_per_case)]
+    for batches in (_base(store, subjects, rng), _novel(store, subjects, shot, part, rng)):
+        for batch in batches:
+            yield from batch
+
+
+def find_examples(judged: Sequence[Example], images_per_case: int) -> list[Example]:
+    """The first `images_per_case` images of each case, of as many classes as can be, in the order of CASES."""
+    return [found for case in CASES for found in _varied([one for one in judged if one.case == case], images_per_case)]
 
 
 def _varied(examples: Sequence[Example], count: int) -> list[Example]:
@@ -245,14 +253,15 @@ def _examples(
     for subject, features_, prototypes in zip(subjects, values, weights, strict=True):
         device = subject.network.mean.device
         at_home = None if prototypes is None else prototypes.to(device)
-        predicted, maps = subject.judge(features_.to(device), at_home, target.to(device))
+        predicted, maps, located = subject.judge(features_.to(device), at_home, target.to(device))
         shaped = maps.cpu().float().reshape(-1, *subject.network.feature_shape[1:])
-        judged.append((predicted.cpu().numpy(), shaped.numpy()))
-    (first, first_maps), (second, second_maps) = judged
+        judged.append((predicted.cpu().numpy(), shaped.numpy(), located.cpu().tolist()))
+    (first, first_maps, first_located), (second, second_maps, second_located) = judged
     return [
         Example(
             (population, bool(first[i] == truth[i]), bool(second[i] == truth[i])), int(row), int(classes[truth[i]]),
             (int(classes[first[i]]), int(classes[second[i]])), (first_maps[i], second_maps[i]),
+            (first_located[i], second_located[i]),
         )
         for i, row in enumerate(rows)
     ]  # fmt: skip
@@ -261,9 +270,7 @@ def _examples(
 # --- what is written -------------------------------------------------------------------------------------------------
 
 
-def maps_table(
-    store: Store, subjects: Sequence[Subject], examples: Sequence[Example], cases: dict[tuple[str, bool, bool], str]
-) -> pd.DataFrame:
+def maps_table(store: Store, subjects: Sequence[Subject], examples: Sequence[Example], cases: dict[Case, str]) -> pd.DataFrame:
     """One row an image and network; `probability`: the true class's at each location, row by row, four digits."""
     files = pd.read_csv(store.path / "images.csv", usecols=["file"], dtype=str)["file"]
     names = store.classes["name"]

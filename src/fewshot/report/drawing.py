@@ -307,6 +307,38 @@ def activation_maps(cases: Mapping[str, Sequence[Panel]], images_per_case: int, 
     return figure
 
 
+MAP_MEASURES = {
+    "probability": "probability of the true class",
+    "roughness": "difference between neighbours",
+    "located": "locations that find the class (%)",
+}
+"""Measures of activation maps, and the titles of their panels."""
+
+
+def map_statistics(table: pd.DataFrame, title: str) -> Figure:
+    """Two networks' activation maps in numbers, a panel a measure and a line a case; says so where no image was judged."""
+    import matplotlib.pyplot as plt
+
+    cases = list(dict.fromkeys(table["case"]))
+    figure, axes = plt.subplots(1, len(MAP_MEASURES), figsize=(11, 1.6 + 0.35 * len(cases)), sharey=True, layout="constrained")
+    for ax, (measure, words) in zip(axes, MAP_MEASURES.items(), strict=True):
+        rows = table[table["measure"] == measure]
+        if rows.empty:
+            say(ax, "nothing to measure")
+            continue
+        places = [len(cases) - 1 - cases.index(case) for case in rows["case"]]
+        ax.hlines(places, rows["first"], rows["second"], color="0.6", linewidth=1.5, zorder=1)
+        for column, look in looks(["first", "second"]).items():
+            name = rows[f"{column}_network"].iloc[0]
+            ax.plot(rows[column], places, color=look.colour, marker=look.marker, linestyle="none", label=name)
+        ax.set(xlabel=words, xlim=(0, None), ylim=(-0.7, len(cases) - 0.3))
+        ax.set_yticks(range(len(cases)), cases[::-1])
+        ax.grid(visible=False, axis="y")
+    legend(figure, axes[0].get_legend_handles_labels()[0])
+    figure.suptitle(title)
+    return figure
+
+
 def _draw_panel(axes: Sequence[Axes], panel: Panel) -> None:
     images = (panel.image, *panel.seen)
     for ax, image, values, words in zip(axes, images, (None, *panel.maps), panel.titles, strict=True):

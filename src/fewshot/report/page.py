@@ -186,6 +186,11 @@ def _captions(config: RunConfig) -> dict[str, tuple[str, str]]:
             "over validation tasks; a line a network and seed.",
         ),
         "activation_maps": ("Class activation maps", _maps(config)),
+        "map_statistics": (
+            "Activation maps in numbers",
+            "Means over all images that were judged, by case: the true class's probability over the locations of the map, how "
+            "much it differs between neighbouring locations, and the share of locations that find the class by themselves.",
+        ),
         "distance_histograms": (
             "Gradients and distances",
             "How many of a training task's distances, and of the loss's gradients by them, are how large, after given "

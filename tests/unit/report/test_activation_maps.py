@@ -17,7 +17,7 @@ from fewshot.errors import ConfigError, DataError
 from fewshot.models.network import Network
 from fewshot.plan import Plan
 from fewshot.report import activation_maps, drawing
-from fewshot.report.activation_maps import CASES, Example, Subject, draw_activation_maps, find_examples
+from fewshot.report.activation_maps import CASES, Example, Subject, draw_activation_maps, find_examples, judge_images
 
 Make = Callable[..., Plan]
 SMALL: dict[str, Any] = {
@@ -68,11 +68,12 @@ def test_judgement_is_the_plain_loop(made_run: Make, query: str, prototypes: boo
     values, truth = torch.randn(5, 4, 6), torch.tensor([0, 1, 2, 2, 1])
     weights = torch.randn(3, 6) if prototypes else None
     with torch.inference_mode():
-        predicted, maps = Subject("one", network).judge(values, weights, truth)
+        predicted, maps, located = Subject("one", network).judge(values, weights, truth)
     vectors = network.classifier.weight.detach() if weights is None else weights
     for i in range(5):
         places = [softmax([network.scale * cosine(values[i, k], w) for w in vectors]) for k in range(4)]
         assert maps[i].tolist() == pytest.approx([place[int(truth[i])] for place in places], abs=1e-5)
+        assert float(located[i]) == np.mean([int(np.argmax(place)) == int(truth[i]) for place in places])
         if query == "dense":
             scores = [sum(place[j] for place in places) for j in range(len(vectors))]
         else:
@@ -83,7 +84,7 @@ def test_judgement_is_the_plain_loop(made_run: Make, query: str, prototypes: boo
 
 def examples(plan: Plan, store: Store, count: int) -> list[Example]:
     pair = [Subject(name, load_network(plan.network_dir(plan.network(name, 0)))[0]) for name in ("r12-gap", "r12-dense")]
-    return find_examples(store, pair, 2, count)
+    return find_examples(list(judge_images(store, pair, 2)), count)
 
 
 def test_examples_are_what_their_case_says(made_run: Make) -> None:
@@ -135,9 +136,10 @@ def test_files(made_run: Make, count: int) -> None:
     assert all(len(text.split()) == 4 for text in table["probability"])
     assert table["file"].str.match(r"image\d+\.png").all()
     if count == 1:
-        before = [(folder / name).read_bytes() for name in ("activation_maps.png", "activation_maps.csv")]
+        names = ("activation_maps.png", "activation_maps.csv", "map_statistics.svg", "map_statistics.csv")
+        before = [(folder / name).read_bytes() for name in names]
         draw_activation_maps(plan)
-        assert [(folder / name).read_bytes() for name in ("activation_maps.png", "activation_maps.csv")] == before
+        assert [(folder / name).read_bytes() for name in names] == before
 
 
 def test_too_few_images_are_refused(made_run: Make) -> None:

@@ -44,7 +44,10 @@ def made_page(made_run):
         plan = made_run(**changes)
         stages.assemble(plan)
         stages.draw_figures(plan)
-        (plan.results / "figures" / "activation_maps.png").write_bytes(PIXEL)
+        folder = plan.results / "figures"
+        (folder / "activation_maps.png").write_bytes(PIXEL)
+        (folder / "map_statistics.svg").write_text("<svg/>")
+        (folder / "map_statistics.csv").write_text("case,images\nbase,3\n")
         write_report(plan)
         return plan, (plan.results / "report.html").read_text()
 
@@ -58,7 +61,7 @@ def test_the_page_holds_what_was_run_and_what_came_out(made_page) -> None:
     assert {"results", "published", "paired", "training", "maps", "deviations", "jobs", "origin"} <= set(page.ids)
     assert all(address.startswith(("data:", "#")) for address in page.addresses), "nothing is fetched"
     assert all(address[1:] in page.ids for address in page.addresses if address.startswith("#"))
-    assert page.tags["img"] == 5
+    assert page.tags["img"] == 6
     assert "No number here was &lt;measured&gt;." in text
     assert "4 base, 2 validation, 6 test" in text
     assert "104 of 32 px, 4 held out of training" in text
