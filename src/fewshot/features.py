@@ -122,8 +122,15 @@ def compute(
     def of_batch(batch: Tensor, start: int) -> Tensor:
         return pool(network(network.normalise(batch)), pooling)
 
-    at_once = batch_size(network.mean.device, images.shape[1])
-    return batched(network, images, rows, of_batch, at_once, progress=progress, to=to, name=name)
+    at_once, shape = batch_size(network.mean.device, images.shape[1]), shape_of(network, pooling)
+    return batched(network, images, rows, of_batch, at_once, shape, progress=progress, to=to, name=name)
+
+
+def shape_of(network: Network, pooling: PoolingKind) -> tuple[int, int]:
+    """(r, e): vectors of an image and values of a vector, of a network's features by location or pooled."""
+    channels, height, width = network.feature_shape
+    shapes = {"dense": (height * width, channels), "flatten": (1, height * width * channels)}
+    return shapes.get(pooling, (1, channels))
 
 
 @torch.inference_mode()
@@ -133,6 +140,7 @@ def batched(
     rows: npt.NDArray[np.int64] | None,
     of_batch: Callable[[Tensor, int], Tensor],
     at_once: int,
+    shape: tuple[int, int],
     *,
     progress: bool = True,
     to: torch.device | str = "cpu",
@@ -146,6 +154,7 @@ def batched(
         rows: int64 (M,), or none: all.
         of_batch: images uint8 (n, H, W, 3) on that device and the number of the first of them -> (n, r, e).
         at_once: images of a batch.
+        shape: r and e.
         progress: show a bar.
         to: the device to keep the values on.
         name: of the network, for the error.
@@ -158,15 +167,12 @@ def batched(
     """
     device = network.mean.device
     count = len(images) if rows is None else len(rows)
-    height, width = network.feature_shape[1:]
-    out = torch.empty(0, height * width, network.feature_shape[0], device=to)
+    out = torch.empty(count, *shape, device=to)
     finite = torch.ones((), dtype=torch.bool, device=device)
     for start in tqdm(range(0, count, at_once), desc="features", unit="batch", disable=not progress, mininterval=5):
         part = slice(start, start + at_once)
         batch = torch.from_numpy(np.array(images[part if rows is None else rows[part]])).to(device)
         found = of_batch(batch, start)
-        if start == 0:
-            out = torch.empty(count, *found.shape[1:], device=to)
         finite &= torch.isfinite(found).all()
         out[start : start + len(batch)] = found
     if not finite:

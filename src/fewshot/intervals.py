@@ -1,4 +1,4 @@
-"""Mean and 95 % interval by Student's t: the one formula of everything that is measured, over tasks, draws or seeds."""
+"""Mean and 95 % interval by Student's t: the one formula of everything that is measured, over tasks, draws, seeds or images."""
 
 from __future__ import annotations
 

@@ -249,7 +249,7 @@ def draw_class_vectors(plan: Plan) -> None:
 
 
 def draw_activation_maps(plan: Plan) -> None:
-    """Two networks and the images -> class activation maps (figure 3 of paper 000)."""
+    """Two networks and the images -> class activation maps (figure 3 of paper 000), as pictures and in numbers."""
     from fewshot.report import activation_maps
 
     plan.drawn_path("activation_maps").unlink(missing_ok=True)  # as in `assemble`

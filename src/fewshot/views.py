@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fewshot.config import SupportPooling, Views
 from fewshot.data.augment import augment
-from fewshot.features import batched
+from fewshot.features import batched, shape_of
 from fewshot.models.heads import pool
 from fewshot.models.inference import batch_size
 from fewshot.models.network import Network
@@ -91,7 +91,7 @@ def compute(
             found = [random_view(network, batch, random, pooling) for _ in range(views)]
         return torch.stack(found).mean(0).unsqueeze(1)
 
-    return batched(network, images, rows, of_batch, DRAWN_AT_ONCE, progress=progress, name=name)
+    return batched(network, images, rows, of_batch, DRAWN_AT_ONCE, shape_of(network, pooling), progress=progress, name=name)
 
 
 @torch.no_grad()

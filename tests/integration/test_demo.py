@@ -34,7 +34,13 @@ def test_the_run_leaves_what_people_look_at(project):
     assert summary["run_key"].notna().all()
     assert "</html>" in results.joinpath("report.html").read_text()
     figures = {path.name for path in (results / "figures").iterdir()}
-    assert {"training_curves.svg", "accuracy_by_shot.svg", "paired_gains.svg", "activation_maps.png"} <= figures
+    assert {
+        "training_curves.svg",
+        "accuracy_by_shot.svg",
+        "paired_gains.svg",
+        "activation_maps.png",
+        "map_statistics.svg",
+    } <= figures
     assert any((results / "tables").glob("*.html"))
 
 

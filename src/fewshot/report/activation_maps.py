@@ -154,7 +154,7 @@ def _subject(plan: Plan, store: Store, name: str, device: torch.device) -> Subje
     return Subject(name, network)
 
 
-# --- the search ------------------------------------------------------------------------------------------------------
+# --- the images --------------------------------------------------------------------------------------------------------
 
 
 def judge_images(store: Store, subjects: Sequence[Subject], shot: int, part: Rows = "test") -> Iterator[Example]:

@@ -310,6 +310,7 @@ def activation_maps(cases: Mapping[str, Sequence[Panel]], images_per_case: int, 
 MAP_MEASURES = {
     "probability": "probability of the true class",
     "roughness": "difference between neighbours",
+    "relative_roughness": "the same, of any two locations'",
     "located": "locations that find the class (%)",
 }
 """Measures of activation maps, and the titles of their panels."""
@@ -319,8 +320,9 @@ def map_statistics(table: pd.DataFrame, title: str) -> Figure:
     """Two networks' activation maps in numbers, a panel a measure and a line a case; says so where no image was judged."""
     import matplotlib.pyplot as plt
 
-    cases = list(dict.fromkeys(table["case"]))
-    figure, axes = plt.subplots(1, len(MAP_MEASURES), figsize=(11, 1.6 + 0.35 * len(cases)), sharey=True, layout="constrained")
+    sizes = table.groupby("case", sort=False)["images"].max()
+    cases = list(sizes.index)
+    figure, axes = plt.subplots(1, len(MAP_MEASURES), figsize=(12, 1.6 + 0.35 * len(cases)), sharey=True, layout="constrained")
     for ax, (measure, words) in zip(axes, MAP_MEASURES.items(), strict=True):
         rows = table[table["measure"] == measure]
         if rows.empty:
@@ -331,8 +333,9 @@ def map_statistics(table: pd.DataFrame, title: str) -> Figure:
         for column, look in looks(["first", "second"]).items():
             name = rows[f"{column}_network"].iloc[0]
             ax.plot(rows[column], places, color=look.colour, marker=look.marker, linestyle="none", label=name)
-        ax.set(xlabel=words, xlim=(0, None), ylim=(-0.7, len(cases) - 0.3))
-        ax.set_yticks(range(len(cases)), cases[::-1])
+        furthest = max(rows["first"].max(), rows["second"].max())
+        ax.set(xlabel=words, xlim=(0, 1.08 * furthest or 1), ylim=(-0.7, len(cases) - 0.3))
+        ax.set_yticks(range(len(cases)), [f"{case} ({sizes[case]:,})" for case in cases[::-1]])
         ax.grid(visible=False, axis="y")
     legend(figure, axes[0].get_legend_handles_labels()[0])
     figure.suptitle(title)

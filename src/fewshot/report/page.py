@@ -188,8 +188,10 @@ def _captions(config: RunConfig) -> dict[str, tuple[str, str]]:
         "activation_maps": ("Class activation maps", _maps(config)),
         "map_statistics": (
             "Activation maps in numbers",
-            "Means over all images that were judged, by case: the true class's probability over the locations of the map, how "
-            "much it differs between neighbouring locations, and the share of locations that find the class by themselves.",
+            "Means over all images that were judged (how many), of all and of the cases above, which are chosen by what the "
+            "networks said: the true class's probability over the locations of the map; how much it differs between "
+            "neighbouring locations, and that over how much between any two; the share of locations that find the class by "
+            "themselves.",
         ),
         "distance_histograms": (
             "Gradients and distances",

@@ -24,10 +24,10 @@ AREA, JITTER, LIGHTING = (0.08, 1.0), 0.4, 0.1
 """Random sized crops of fb.resnet.torch, on which the authors' training is built; their colour jitter and lighting."""
 NORMALISED = "normalised by the training images' mean and deviation, not ImageNet's"
 DRAWN = (
-    "crops of a large share in narrower proportions, where the authors' are drawn again, scaled bilinearly, not bicubically; "
-    "colour jitter in one order, not in any"
+    "random sized crops of a large share from a narrower range of proportions, where the authors' are drawn again, and scaled "
+    "bilinearly, not bicubically"
 )
-"""Of random sized crops."""
+ORDER = "colour jitter in one order, not in any"
 SPLIT = (
     "the classes of Ravi and Larochelle, as the authors' split; which images their file names is not recorded, and theirs are "
     "ImageNet's own in their proportions, ours squares"
@@ -97,8 +97,7 @@ def _stage1(training: TrainingSettings) -> list[str]:
             "constant 0.1, weight decay 0.0001"
         )
     augmentation = training.augmentation
-    if augmentation.resized_crop is not None:
-        found.append(DRAWN)
+    found += [DRAWN] * (augmentation.resized_crop is not None) + [ORDER] * (augmentation.color_jitter > 0)
     drawn = augmentation.resized_crop, augmentation.flip, augmentation.color_jitter, augmentation.lighting
     if drawn != (AREA, True, JITTER, LIGHTING):
         found.append(

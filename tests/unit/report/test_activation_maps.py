@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fewshot import features
 from fewshot.checkpoint import load_network, save_network
 from fewshot.config import ClassifierSettings
 from fewshot.data.store import Store, open_store
@@ -102,6 +103,25 @@ def test_examples_are_what_their_case_says(made_run: Make) -> None:
         members = [example for example in found if example.case == case]
         assert len(members) <= 3
         assert len({example.row for example in members}) == len(members)
+
+
+def test_all_images_are_judged_each_by_both_networks(made_run: Make) -> None:
+    plan = made_run(**SMALL)
+    store = with_networks(plan)
+    pair = [Subject(name, load_network(plan.network_dir(plan.network(name, 0)))[0]) for name in ("r12-gap", "r12-dense")]
+    found = list(judge_images(store, pair, 2))
+    base = [one for one in found if one.case[0] == "base"]
+    assert sorted(one.row for one in base) == sorted(store.rows("held_out"))
+    tasks = activation_maps.ROUNDS * activation_maps.TASKS_A_ROUND
+    assert len(found) - len(base) == tasks * 5 * 10  # twelve images a class, two of them support
+    rows, truth = np.array([one.row for one in base]), torch.tensor([one.label for one in base])
+    for number, subject in enumerate(pair):
+        values = features.compute(subject.network, store.images, rows, progress=False)
+        with torch.inference_mode():
+            predicted, maps, located = subject.judge(values, None, truth)
+        assert [one.predictions[number] for one in base] == predicted.tolist()
+        np.testing.assert_allclose([one.maps[number].ravel() for one in base], maps, rtol=1e-4, atol=1e-5)
+        assert [one.located[number] for one in base] == pytest.approx(located.tolist())
 
 
 def test_prototypes_are_pooled_as_the_classifier_judges(made_run: Make) -> None:
