@@ -310,7 +310,7 @@ def activation_maps(cases: Mapping[str, Sequence[Panel]], images_per_case: int, 
 MAP_MEASURES = {
     "probability": "probability of the true class",
     "roughness": "difference between neighbours",
-    "relative_roughness": "the same, of any two locations'",
+    "relative_roughness": "relative to any two locations",
     "located": "locations that find the class (%)",
 }
 """Measures of activation maps, and the titles of their panels."""
