@@ -25,7 +25,7 @@ from fewshot.errors import ConfigError
 from fewshot.models.heads import PoolingKind, pool_locations, predict, scaled_cosine
 from fewshot.models.network import Network
 from fewshot.plan import Plan
-from fewshot.report import drawing
+from fewshot.report import drawing, map_drawing
 from fewshot.report.assembly import write_csv
 from fewshot.report.map_statistics import statistics_table
 
@@ -128,9 +128,9 @@ def draw_activation_maps(plan: Plan) -> None:
     statistics = statistics_table(judged, cases, settings.networks)
     write_csv(folder / "map_statistics.csv", statistics)
     with drawing.style():
-        figure = drawing.map_statistics(statistics, f"Activation maps in numbers (run {plan.config.run})")
+        figure = map_drawing.map_statistics(statistics, f"Activation maps in numbers (run {plan.config.run})")
         drawing.save(figure, folder / "map_statistics.svg")
-        figure = drawing.activation_maps(
+        figure = map_drawing.activation_maps(
             {
                 words: [_panel(store, subjects, example) for example in examples if example.case == case]
                 for case, words in cases.items()
@@ -141,12 +141,12 @@ def draw_activation_maps(plan: Plan) -> None:
         drawing.save(figure, folder / "activation_maps.png")
 
 
-def _panel(store: Store, subjects: Sequence[Subject], example: Example) -> drawing.Panel:
+def _panel(store: Store, subjects: Sequence[Subject], example: Example) -> map_drawing.Panel:
     titles = (drawing.class_words(store.classes["name"][example.label]), *(subject.name for subject in subjects))
     image = np.asarray(store.images[example.row])
     parts = [subject.network.seen(len(image)) for subject in subjects]  # of networks trained on crops, the central crop
     seen = [image[part, part] for part in parts]
-    return drawing.Panel(max(seen, key=len), seen, example.maps, titles)
+    return map_drawing.Panel(max(seen, key=len), seen, example.maps, titles)
 
 
 def _subject(plan: Plan, store: Store, name: str, device: torch.device) -> Subject:
@@ -154,7 +154,7 @@ def _subject(plan: Plan, store: Store, name: str, device: torch.device) -> Subje
     return Subject(name, network)
 
 
-# --- the images --------------------------------------------------------------------------------------------------------
+# --- the images ------------------------------------------------------------------------------------------------------
 
 
 def judge_images(store: Store, subjects: Sequence[Subject], shot: int, part: Rows = "test") -> Iterator[Example]:

@@ -17,7 +17,7 @@ from fewshot.data.store import Store, open_store
 from fewshot.errors import ConfigError, DataError
 from fewshot.models.network import Network
 from fewshot.plan import Plan
-from fewshot.report import activation_maps, drawing
+from fewshot.report import activation_maps, map_drawing
 from fewshot.report.activation_maps import CASES, Example, Subject, draw_activation_maps, find_examples, judge_images
 
 Make = Callable[..., Plan]
@@ -238,9 +238,9 @@ def test_base_images_may_be_taken_for_validation_classes_that_were_trained_on(ma
 def test_a_map_lies_over_the_part_of_the_image_that_its_network_saw(made_run: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = changed_networks(made_run, augmentation={"crop": 20})
     store = with_networks(plan)
-    drawn: dict[str, list[drawing.Panel]] = {}
-    draw = drawing.activation_maps
-    monkeypatch.setattr(drawing, "activation_maps", lambda cases, *others: drawn.update(cases) or draw(cases, *others))
+    drawn: dict[str, list[map_drawing.Panel]] = {}
+    draw = map_drawing.activation_maps
+    monkeypatch.setattr(map_drawing, "activation_maps", lambda cases, *others: drawn.update(cases) or draw(cases, *others))
     draw_activation_maps(plan)
     panels = [panel for panels in drawn.values() for panel in panels]
     assert panels

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fewshot.intervals import t_quantile
-from fewshot.report import drawing
+from fewshot.report import drawing, map_drawing
 from fewshot.report.activation_maps import CASES, Example
 from fewshot.report.map_statistics import COLUMNS, relative_roughness, roughness, statistics_table
 
@@ -92,11 +92,11 @@ def test_a_map_of_one_location_has_no_roughness_and_a_case_without_images_no_row
 def test_the_figure_shows_both_networks_of_every_case(count: int, names: tuple[str, str]) -> None:
     table = statistics_table(judged(count), WORDS, names)
     with drawing.style():
-        figure = drawing.map_statistics(table, "title")
+        figure = map_drawing.map_statistics(table, "title")
         panels = figure.axes
         assert len(panels) == 4
         cases = ["base", "novel", *WORDS.values()]
-        for ax, measure in zip(panels, drawing.MAP_MEASURES, strict=True):
+        for ax, measure in zip(panels, map_drawing.MAP_MEASURES, strict=True):
             expected = table[table["measure"] == measure]
             assert len(ax.lines) == (2 if count else 0)
             for line, column in zip(ax.lines, ("first", "second"), strict=False):

@@ -234,10 +234,3 @@ def test_style_leaves_no_trace() -> None:
     with drawing.style():
         pass
     assert (mpl.rcParams["axes.facecolor"], mpl.rcParams["svg.hashsalt"]) == before
-
-
-def test_bilinear_maps() -> None:
-    values = np.array([[0.0, 1.0], [0.0, 1.0]], dtype=np.float32)
-    large = drawing.upsample(values, 4)
-    assert np.allclose(large, [[0, 0.25, 0.75, 1]] * 4)
-    assert np.allclose(drawing.upsample(np.full((1, 1), 0.3, dtype=np.float32), 5), 0.3)
