@@ -12,6 +12,7 @@ import logging
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -71,12 +72,13 @@ def adapt(network: Network, sha256: str, store: Store, episodes: Episodes, job: 
         folder,
         identity=f"{sha256}/{job.key}/{episodes.hash}/{tasks}/{job_code.adaptation(job)}",
         shape=(*index.shape, height * width, job.settings.width),
-        epochs=job.settings.epochs,
+        sums={"curve": (job.settings.epochs, 2), "shares": (2,)},
         started=started,
     )
     left = range(state.done, tasks)
     if left:  # the frozen stream may take minutes: not before the state was looked at, and not where all is done
         stream = _frozen_stream(network, sha256, store, rows)
+        own = torch.linalg.vector_norm(stream.features, dim=-1).square()
         left = range(state.done, tasks, tasks_at_once(stream, way, shot, device))
     bar = tqdm(initial=state.done, total=tasks, desc=f"{job.name}, {shot} shots", unit="task", mininterval=5)
     for start in left:
@@ -94,18 +96,22 @@ def adapt(network: Network, sha256: str, store: Store, episodes: Episodes, job: 
                 f"adaptation {job.name}: features that are not finite in half precision in tasks {start}..{numbers[-1]}; "
                 f"lower stage2.{job.name}.lr"
             )
-        state.write(start, added.cpu().numpy(), curve.cpu().numpy())
+        shares = _shares(own[images], added)
+        of_support, of_queries = shares[:, : way * shot].mean(1), shares[:, way * shot :].mean(1)
+        sums = {"curve": curve, "shares": torch.stack([of_support.sum(), of_queries.sum()])}
+        state.write(start, added.cpu().numpy(), {name: value.cpu().numpy() for name, value in sums.items()})
         bar.update(len(numbers))
     bar.close()
-    sums = state.curve / max(tasks, 1)
+    means, lengths = (state.sums[name] / max(tasks, 1) for name in ("curve", "shares"))
     with atomic(folder / "metrics.jsonl") as temporary:
-        lines = [{"epoch": i + 1, "loss": loss, "support_accuracy": right} for i, (loss, right) in enumerate(sums.tolist())]
+        lines = [{"epoch": i + 1, "loss": loss, "support_accuracy": right} for i, (loss, right) in enumerate(means.tolist())]
         temporary.write_text("".join(json.dumps(line) + "\n" for line in lines))
     state.publish(folder / "features.npy")
     record = {
         "format": FORMAT, "method": job.settings.method, "name": job.name, "settings": job.settings.as_dict(), "tasks": tasks,
         "way": way, "shot": shot, "network_sha256": sha256, "episodes_hash": episodes.hash, "data_hash": store.data_hash,
-        "loss_first": float(sums[0, 0]) if len(sums) else None, "loss_last": float(sums[-1, 0]) if len(sums) else None,
+        "loss_first": float(means[0, 0]) if len(means) else None, "loss_last": float(means[-1, 0]) if len(means) else None,
+        "support_share": float(lengths[0]), "query_share": float(lengths[1]),
         "code": job_code.adaptation(job), "seconds": round(state.seconds, 1), "device": provenance.device_words(device),
         "threads": torch.get_num_threads(), "git_revision": provenance.git_revision(), "versions": provenance.versions(),
     }  # fmt: skip
@@ -126,6 +132,19 @@ def _frozen_stream(network: Network, sha256: str, store: Store, rows: npt.NDArra
         logger.info("the frozen stream of %d images", len(rows))
         _last.append((key, implanting.frozen_stream(network, store.images[rows])))
     return _last[0][1]
+
+
+def _shares(own: Tensor, added: Tensor) -> Tensor:
+    """Percent of the squared length of each image's features that the added channels have, a mean over locations (T, n).
+
+    Cosines see how long two groups of channels are beside each other: at 100 the network itself has no say.
+
+    Args:
+        own: squared lengths of the network's own features, (T, n, r).
+        added: (T, n, r, e).
+    """
+    new = added.float().square().sum(-1)
+    return (100 * new / (own + new).clamp_min(1e-12)).mean(-1)
 
 
 def tasks_at_once(stream: implanting.FrozenStream, way: int, shot: int, device: torch.device) -> int:
@@ -155,14 +174,17 @@ class _State:
     The array is linked, not moved, into the output, and the state is removed last: a kill at any moment loses nothing. It is
     written as a file and not through a memory map, through which a full disk would kill the process without a word.
 
-    `started`: since when (`time.monotonic()`) this process is at work on the adaptation.
+    `sums`: shapes of what is summed over tasks. `started`: since when (`time.monotonic()`) this process is at work on the
+    adaptation.
     """
 
-    def __init__(self, folder: Path, identity: str, shape: tuple[int, ...], epochs: int, started: float) -> None:
+    def __init__(
+        self, folder: Path, identity: str, shape: tuple[int, ...], sums: dict[str, tuple[int, ...]], started: float
+    ) -> None:
         self.folder = state_path(folder)
         self._array = self.folder / "features.npy"
         self.identity, self.done, self._before = identity, 0, 0.0
-        self.curve = np.zeros((epochs, 2))
+        self.sums = {name: np.zeros(of) for name, of in sums.items()}
         self._started = started
         record = self.folder / "progress.json"
         if record.exists():
@@ -171,7 +193,8 @@ class _State:
                 raise DataError(
                     f"{self.folder}: state of other settings, data or code; delete it to start this adaptation anew"
                 )
-            self.done, self._before, self.curve = found["done"], found["seconds"], np.array(found["curve"]).reshape(epochs, 2)
+            self.done, self._before = found["done"], found["seconds"]
+            self.sums = {name: np.array(found["sums"][name]).reshape(of) for name, of in sums.items()}
             self._hash = self._hash_of_done(shape)
             if self._hash.hexdigest() != found["hash"]:
                 raise DataError(
@@ -204,8 +227,8 @@ class _State:
         """Seconds of work so far, those before a resumption included."""
         return self._before + time.monotonic() - self._started
 
-    def write(self, start: int, features: npt.NDArray[np.float16], curve: npt.NDArray[np.float64]) -> None:
-        """Add finished tasks."""
+    def write(self, start: int, features: npt.NDArray[np.float16], sums: Mapping[str, npt.NDArray[np.floating]]) -> None:
+        """Add finished tasks: their features, and what is summed over tasks."""
         content = np.ascontiguousarray(features).tobytes()
         with self._array.open("r+b") as file:
             file.seek(_start_of_values(file) + start * features[0].nbytes)
@@ -214,14 +237,14 @@ class _State:
             os.fsync(file.fileno())
         self._hash.update(content)
         self.done = start + len(features)
-        self.curve += curve
+        self.sums = {name: value + sums[name] for name, value in self.sums.items()}
         write_record(
             self.folder / "progress.json",
             {
                 "identity": self.identity,
                 "done": self.done,
                 "seconds": self.seconds,
-                "curve": self.curve.tolist(),
+                "sums": {name: value.tolist() for name, value in self.sums.items()},
                 "hash": self._hash.hexdigest(),
             },
         )

@@ -83,7 +83,7 @@ def adaptation_record(plan: Plan, job: AdaptationJob) -> Record:
         tags=_origin(plan, {**adapted, "data_hash": model["data_hash"]}),
         metrics=(
             *curve(folder / "metrics.jsonl", "epoch"),
-            *_numbers(adapted, ("seconds", "loss_first", "loss_last"), 0),
+            *_numbers(adapted, ("seconds", "loss_first", "loss_last", "support_share", "query_share"), 0),
         ),
         artifacts=(folder / "adapt.json", folder / "metrics.jsonl"),
     )

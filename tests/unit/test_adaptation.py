@@ -181,6 +181,19 @@ def test_the_curve_is_the_mean_over_tasks_however_many_train_at_once(world, tmp_
     torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-3)
     record = json.loads((tmp_path / "out/adapt.json").read_text())
     assert [record["loss_first"], record["loss_last"]] == [lines[0]["loss"], lines[-1]["loss"]]
+    added = torch.from_numpy(np.load(tmp_path / "out/features.npy")).double()
+    shares = {"support_share": [], "query_share": []}
+    for t in range(job.tasks):
+        for name, chosen, values in (
+            ("support_share", tasks.support[t], added[t, :6]),
+            ("query_share", tasks.query[t], added[t, 6:]),
+        ):
+            own = implanting.frozen_stream(network, store.images[chosen.ravel()]).features.double()
+            for location in range(own.shape[1]):
+                both = torch.cat([own[:, location], values[:, location]], dim=-1).norm(dim=-1)
+                shares[name].append(100 * (values[:, location].norm(dim=-1) / both) ** 2)
+    for name, values in shares.items():
+        assert record[name] == pytest.approx(float(torch.stack(values).mean()), rel=1e-3)
 
 
 def test_implants_start_from_the_networks_seed(world, tmp_path):

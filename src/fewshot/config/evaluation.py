@@ -13,6 +13,7 @@ from fewshot.config.extension import ExtensionSettings, Method
 class ImplantingSettings(Method):
     """Implants beside the convolutions of the last residual block (paper 000, section 3.2)."""
 
+    added: ClassVar[frozenset[str]] = frozenset({"batch_norm_init"})
     gives: ClassVar[Literal["features"]] = "features"
     """What it makes of a task: channels beside the network's own features of its images."""
     method: Literal["implanting"]
@@ -32,6 +33,9 @@ class ImplantingSettings(Method):
     """Widen the residual shortcut too, by a 1x1 convolution. Unpublished."""
     batch_norm: bool = True
     """Batch normalisation of the implants over the task's support set. Unpublished."""
+    batch_norm_init: Literal["ones", "block"] = "ones"
+    """Where its gains and biases begin. `ones`: and zeros; `block`: the means of the block's own, so that implants have the
+    size of its other channels, which a cosine sees. Unpublished."""
     init: Literal["he_normal", "fan_in"] = "fan_in"
     """Normal; `he_normal`: He et al.'s deviation, fan-out; `fan_in`: that of PyTorch's own convolutions, less. Unpublished."""
 

@@ -13,7 +13,7 @@ queries), initialisation, residual shortcut, learning rate. See docs/methods/imp
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -26,11 +26,15 @@ from torch.nn import functional as F
 from fewshot.config import ImplantingSettings
 from fewshot.errors import ConfigError, DataError
 from fewshot.methods.taskwise import TAPS, convolve
-from fewshot.models.backbones.resnet12 import ResNet12
+from fewshot.models.backbones.resnet12 import ResidualBlock, ResNet12
 from fewshot.models.heads import PoolingKind, locations, pool_locations
 from fewshot.models.inference import batch_size
 from fewshot.models.network import Network
 from fewshot.optimization import Draw, generator
+
+Norms = Mapping[str, tuple[float, float]]
+"""Mean gain and bias of batch normalisations: of the convolutions 1, 2 and 3, and of the shortcut, s."""
+ONES: Norms = dict.fromkeys("123s", (1.0, 0.0))
 
 STORED = torch.float16
 """What the implants see is stored in half precision: at 84 px 256 kB an image instead of 512. Computed is in float32."""
@@ -45,16 +49,18 @@ class FrozenStream:
         inputs: of the three convolutions, (M, P, c), (M, P, d), (M, P, d); stored as `STORED`.
         features: the network's own feature vectors, float32 (M, r, d).
         side: H = W of the map before the last pooling.
+        norms: of the block's own batch normalisations.
     """
 
     inputs: tuple[Tensor, Tensor, Tensor]
     features: Tensor
     side: int
+    norms: Norms
 
     def take(self, index: Tensor) -> FrozenStream:
         """The stream of some images in float32; `index` of any shape replaces the leading axis."""
         first, second, third = (values[index].float() for values in self.inputs)
-        return FrozenStream((first, second, third), self.features[index], self.side)
+        return FrozenStream((first, second, third), self.features[index], self.side, self.norms)
 
 
 @torch.inference_mode()
@@ -93,7 +99,12 @@ def frozen_stream(network: Network, images: npt.NDArray[np.uint8]) -> FrozenStre
             "train it again with a lower learning rate"
         )
     first, second, third, features = out
-    return FrozenStream((first, second, third), features, side)
+    return FrozenStream((first, second, third), features, side, _norms(backbone.last_block))
+
+
+def _norms(block: ResidualBlock) -> Norms:
+    layers = zip("123s", (*block.convolutions, block.shortcut), strict=True)
+    return {name: (float(layer[1].weight.mean()), float(layer[1].bias.mean())) for name, layer in layers}
 
 
 class Implants:
@@ -105,10 +116,17 @@ class Implants:
         settings: width w and the unpublished choices.
         seed: of the initialisation.
         device: of the parameters.
+        norms: where gains and biases of the batch normalisation begin.
     """
 
     def __init__(
-        self, tasks: list[int], channels: tuple[int, int], settings: ImplantingSettings, seed: int, device: torch.device
+        self,
+        tasks: list[int],
+        channels: tuple[int, int],
+        settings: ImplantingSettings,
+        seed: int,
+        device: torch.device,
+        norms: Norms = ONES,
     ) -> None:
         self.settings = settings
         self.width = width = settings.width
@@ -131,8 +149,8 @@ class Implants:
         }
         if settings.batch_norm:
             for name in ("1", "2", "3") + (("s",) if settings.shortcut else ()):
-                self.parameters[f"gain{name}"] = torch.ones(len(tasks), 1, width)
-                self.parameters[f"bias{name}"] = torch.zeros(len(tasks), 1, width)
+                for kind, value in zip(("gain", "bias"), norms[name], strict=True):
+                    self.parameters[kind + name] = torch.full((len(tasks), 1, width), value)
         self.parameters = {name: value.to(device).requires_grad_() for name, value in self.parameters.items()}
 
     def __call__(self, stream: FrozenStream, statistics: dict[str, tuple[Tensor, Tensor]] | None = None) -> Tensor:
@@ -274,7 +292,8 @@ def train_implants(
         raise ConfigError("implants at 1 shot: the leave-one-out loss (eq. 11) needs at least two support images a class")
     seen = stream.take(support.flatten(1))
     channels = stream.inputs[0].shape[-1], stream.inputs[1].shape[-1]
-    implants = Implants(tasks, channels, settings, seed, stream.features.device)
+    norms = stream.norms if settings.batch_norm_init == "block" else ONES
+    implants = Implants(tasks, channels, settings, seed, stream.features.device, norms)
     optimizer = torch.optim.AdamW(implants.parameters.values(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
     poolings = settings.support_pooling, settings.query_pooling
     base = leave_one_out(seen.features, way, *poolings)  # the frozen channels' share, once a task

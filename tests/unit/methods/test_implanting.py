@@ -161,17 +161,19 @@ def test_training_lowers_the_loss_and_tasks_do_not_depend_on_each_other(network,
     assert statistics["1"][0].shape == (4, 1, 3)
 
 
-@pytest.mark.parametrize("query_pooling", ["gap", "dense"])
-def test_training_equals_the_plain_loop(network, images, query_pooling):
+@pytest.mark.parametrize(("query_pooling", "batch_norm_init"), [("gap", "ones"), ("dense", "ones"), ("gap", "block")])
+def test_training_equals_the_plain_loop(network, images, query_pooling, batch_norm_init):
     """Losses and weights after some steps: those of the whole block, forward and backward, one task after the other."""
-    settings_ = chosen(query_pooling=query_pooling, shortcut=True).model_copy(update={"epochs": 5, "lr": 1e-2})
+    settings_ = chosen(query_pooling=query_pooling, shortcut=True, batch_norm_init=batch_norm_init)
+    settings_ = settings_.model_copy(update={"epochs": 5, "lr": 1e-2})
     stream = frozen_stream(network, images)
     support = torch.tensor([[0, 5, 7, 9, 11, 2], [3, 2, 11, 30, 31, 8]])
     curves = []
     got, _ = train_implants(
         stream, support.view(2, WAY, SHOT), [4, 9], settings_, 0, lambda epoch, losses, right: curves.append(losses)
     )
-    initial = Implants([4, 9], (8, 10), settings_, 0, torch.device("cpu")).parameters
+    norms = stream.norms if batch_norm_init == "block" else implanting.ONES
+    initial = Implants([4, 9], (8, 10), settings_, 0, torch.device("cpu"), norms).parameters
     for task in range(2):
         start = {name: value[task] for name, value in initial.items()}
         x = block_input(network, images[support[task].numpy()])
@@ -209,6 +211,35 @@ def test_both_initialisations(name):
     assert drawn["fan_in"].parameters[name].std().item() == pytest.approx(usual, rel=0.05)
     he = (2 / (side * side * 16)) ** 0.5
     assert drawn["he_normal"].parameters[name].std().item() == pytest.approx(he, rel=0.05)
+
+
+def test_batch_normalisation_begins_as_the_blocks_own(network, images):
+    """Implants have the size of the block's other channels then, however far its training has shrunk them."""
+    shrunk = copy.deepcopy(network)
+    block = shrunk.backbone.last_block
+    generator = torch.Generator().manual_seed(0)
+    layers = {"1": block.convolutions[0], "2": block.convolutions[1], "3": block.convolutions[2], "s": block.shortcut}
+    with torch.no_grad():
+        for layer in layers.values():
+            layer[1].weight.uniform_(0, 0.2, generator=generator)
+            layer[1].bias.uniform_(-0.1, 0.1, generator=generator)
+    stream = frozen_stream(shrunk, images)
+    support = torch.arange(WAY * SHOT).view(1, WAY, SHOT)
+    sizes = {}
+    for init in ("ones", "block"):
+        settings_ = chosen(batch_norm_init=init).model_copy(update={"epochs": 0, "width": 8})
+        implants, statistics = train_implants(stream, support, [0], settings_, 0)
+        for name, layer in layers.items():
+            gain, bias = (
+                (layer[1].weight.mean(), layer[1].bias.mean()) if init == "block" else (torch.ones(()), torch.zeros(()))
+            )
+            assert (implants.parameters[f"gain{name}"] == gain).all()
+            assert (implants.parameters[f"bias{name}"] == bias).all()
+        with torch.no_grad():
+            sizes[init] = implants(stream.take(support.flatten(1)), statistics).square().mean()
+    own = stream.features[support.flatten()].square().mean()
+    assert own / 3 < sizes["block"] < own * 3
+    assert sizes["ones"] > own * 20
 
 
 def test_parameter_count_is_the_papers():
