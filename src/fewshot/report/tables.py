@@ -70,7 +70,7 @@ def _methods(run: Measured) -> Table | None:
         if paper is not None:
             papers.add(paper)
             stage2 = stage2_name(first.record.adaptation_settings)
-            measured.add((backbone_name(settings), stage1_name(settings), _method(stage2)))
+            measured.add((backbone_name(settings), stage1_name(settings), _method(stage2), pair_title(pair)))
         cells = [cell for shot in run.shots for cell in run.cells(place, shot, pair)]
         rows.append([first.method, run.backbone(place), pair_title(pair), *cells])
     if not run.shown:
@@ -93,8 +93,8 @@ def _methods(run: Measured) -> Table | None:
     return Table("methods", "Accuracy on novel classes", caption, columns, rows + literature, len(literature))
 
 
-def _literature(run: Measured, measured: set[tuple[str, str, str]], papers: set[str]) -> list[list[Cell]]:
-    """The rows of the papers' tables that are not `measured`; those of others' methods are marked."""
+def _literature(run: Measured, measured: set[tuple[str, str, str, str]], papers: set[str]) -> list[list[Cell]]:
+    """The rows of the papers' tables that are not `measured` with the same poolings; those of others' methods are marked."""
     rows: list[list[Cell]] = []
     if not run.any_published:
         return rows
@@ -104,10 +104,10 @@ def _literature(run: Measured, measured: set[tuple[str, str, str]], papers: set[
     for (_, method, backbone), group in own.groupby(["row", "method", "backbone"], sort=False):
         first = group.iloc[0]
         literature = first["stage1"] == ""
-        if not literature and (backbone, first["stage1"], _method(str(first["stage2"]))) in measured:
+        pair = "" if literature else pair_title(f"{first['support_pooling']}/{first['query_pooling']}")
+        if not literature and (backbone, first["stage1"], _method(str(first["stage2"])), pair) in measured:
             continue
         unlike = literature and first["like_for_like"] != "yes"
-        pair = "" if literature else pair_title(f"{first['support_pooling']}/{first['query_pooling']}")
         cells = [cell for shot in run.shots for cell in (None, reported(group, shot), None)]
         marks = " ".join([MARK] * literature + [UNLIKE] * unlike)
         rows.append([f"{method} {marks}".strip(), backbone_title(str(backbone)), pair, *cells])

@@ -113,6 +113,19 @@ def test_what_the_run_left_out_of_the_papers_table_is_an_empty_cell(made_run: Ma
     assert [row[0] for row in table.rows].count("GAP") == 1
 
 
+def test_what_the_paper_tested_otherwise_is_a_row_of_its_own(made_run: Make) -> None:
+    """DC tested with pooled queries alone: the paper's densely tested row is not measured, and stands below."""
+    tests = [{"networks": ["gap", "dense"], "poolings": ["gap/gap"]}]
+    table = tables(made_run(**{**MINI, "stage2": {}, "evaluation": {**MINI["evaluation"], "tests": tests}}))[0]["methods"]
+    assert [row[:3] for row in table.rows if row[0] == "DC"] == [
+        ["DC", "ResNet-12", "GAP / GAP"],
+        ["DC", "ResNet-12", "GAP / DC"],
+    ]
+    first, second = (row[3:] for row in table.rows if row[0] == "DC")
+    assert (first[1], second) == (Accuracy(78.55, 0.13), [None, Accuracy(78.95, 0.13), None])  # of Tables 2 and 4
+    assert [row[0] for row in table.rows].count("GAP") == 1
+
+
 def test_networks_that_the_paper_does_not_have_stand_beside_no_number(made_run: Make) -> None:
     """A narrow ResNet-12: its rows are without a published number, and the paper's rows follow as not run."""
     networks = {name: {**network, "backbone": {"name": "resnet12", "widths": [8, 16, 32, 64]}} for name, network in
