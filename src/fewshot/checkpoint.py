@@ -7,6 +7,7 @@ with the very numbers that are on disk.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
+from torch.nn import functional as F
 
 from fewshot.config import NetworkSettings
 from fewshot.errors import DataError, of_the_machine, out_of_memory
@@ -28,12 +30,16 @@ LARGEST_CHANGE = 2.0**-10
 
 Below a root mean square of 2**-15 (3e-5) half precision has too few digits; cosines and batch normalisation see directions.
 """
+PROBES = 16
+LARGEST_DIFFERENCE = 1e-3
+"""Between the features of the fixed image when the network was saved and now, relative to the largest: machines differ by 1e-5."""
 
 
 def save_network(network: Network, folder: Path, info: Mapping[str, Any]) -> None:
     """Write model.safetensors, then model.json with the folder's hashes: a folder with model.json is complete.
 
-    metrics.jsonl, where the training wrote it, is vouched for too.
+    metrics.jsonl, where the training wrote it, is vouched for too. What the network makes of a fixed image is kept, by which
+    `load_network` sees that its code is still the one that these weights were trained with.
 
     Args:
         network: as trained.
@@ -44,9 +50,21 @@ def save_network(network: Network, folder: Path, info: Mapping[str, Any]) -> Non
     state = {name: _stored(tensor.detach().cpu()) for name, tensor in network.state_dict().items()}
     with atomic(weights) as temporary:
         temporary.write_bytes(save(state))
-    record = {"format": FORMAT, "network": network.settings.as_dict(), **info, "sha256": file_hash(weights)}
+    stored = copy.deepcopy(network).cpu().eval()
+    stored.load_state_dict(state)
+    probe = _probe(stored, info["image_size"])
+    told = {"probe": [float(f"{value:.6g}") for value in probe.tolist()]} if probe.isfinite().all() else {}
+    record = {"format": FORMAT, "network": network.settings.as_dict(), **info, **told, "sha256": file_hash(weights)}
     files = [name for name in ("model.safetensors", "metrics.jsonl") if (folder / name).exists()]
     write_record(folder / "model.json", record, files)
+
+
+@torch.inference_mode()
+def _probe(network: Network, side: int) -> Tensor:
+    """What a network on the CPU, in evaluation mode, makes of a fixed image of `side` pixels: means of features, (PROBES,)."""
+    image = (torch.arange(side * side * 3) * 7919 % 256).view(1, side, side, 3)
+    features: Tensor = network(network.normalise(image)).mean((2, 3))
+    return F.adaptive_avg_pool1d(features, PROBES)[0]
 
 
 def _stored(tensor: Tensor) -> Tensor:
@@ -66,7 +84,8 @@ def load_network(
     With `data_hash`, a network that was trained on other data is refused: its training images could be test images here.
 
     Raises:
-        DataError: a file is missing, damaged, changed since it was written, of another format, or of other data.
+        DataError: a file is missing, damaged, changed since it was written, of another format, or of other data; or the code
+            now computes other features with these weights.
     """
     weights = folder / "model.safetensors"
     info = read_record(folder / "model.json", (weights.name,), "train the network again")
@@ -82,5 +101,13 @@ def load_network(
         if of_the_machine(error) or out_of_memory(error):
             raise
         raise DataError(f"{folder}: not a network this version can read ({type(error).__name__}); train it again") from None
+    network.eval()
+    if "probe" in info:
+        before = torch.tensor(info["probe"])
+        if not ((_probe(network, info["image_size"]) - before).abs().max() <= LARGEST_DIFFERENCE * before.abs().max()):
+            raise DataError(
+                f"{folder}: the present code of {settings.backbone.name} computes other features with these weights than the code "
+                "that trained them; `fewshot train --force` trains the network again, or bring that code back"
+            )
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return network.eval(), info
+    return network, info

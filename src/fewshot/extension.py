@@ -26,7 +26,7 @@ from fewshot.checkpoint import FORMAT
 from fewshot.config.extension import Extension
 from fewshot.data.store import Store
 from fewshot.episodes import Episodes
-from fewshot.errors import DataError, of_the_machine, out_of_memory
+from fewshot.errors import DataError, NotFiniteError, of_the_machine, out_of_memory
 from fewshot.features import Features
 from fewshot.files import atomic, read_sealed, save_array, write_record, write_sealed
 from fewshot.intervals import interval, known
@@ -73,6 +73,7 @@ def extend(
 
     Raises:
         DataError: a state of other settings, data or code lies beside the folder, or one that is damaged.
+        NotFiniteError: the method's scores are not numbers.
     """
     settings = job.settings
     assert isinstance(settings, Extension)  # noqa: S101  others add features
@@ -89,7 +90,10 @@ def extend(
         if found is None:
             if method is None:
                 method = prepare(ground, settings)  # may take minutes, and all tasks may be done
-            said, curve = _predicted(method, task, state.training(number))
+            try:
+                said, curve = _predicted(method, task, state.training(number))
+            except NotFiniteError as error:
+                raise NotFiniteError(f"adaptation {job.name}, task {number}: {error}; look at stage2.{job.name}") from None
             now = time.monotonic()
             found, started = (said, curve, now - started), now  # what a method prepares counts to the first task after it
             state.save(number, *found)
@@ -115,6 +119,9 @@ def _predicted(method: Extend, task: Task, training: Path) -> tuple[npt.NDArray[
     there = task.query >= 0
     small = replace(task, query=task.query[there], classes=task.classes[there])
     said, curve = method(small, training)
+    wanted = (len(small.query) + len(small.base), 2)
+    if said.shape != wanted:
+        raise ValueError(f"predictions of shape {said.shape}; {wanted} are asked for, of queries, then of base images")
     values = np.full((len(task.query) + len(task.base), 2), -1, dtype=np.int32)
     values[np.concatenate([there, np.ones(len(task.base), dtype=bool)])] = said
     return values, curve

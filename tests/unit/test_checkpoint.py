@@ -7,6 +7,7 @@ from safetensors.torch import load_file
 from fewshot.checkpoint import _stored, load_network, save_network
 from fewshot.config import NetworkSettings
 from fewshot.errors import DataError
+from fewshot.files import write_record
 from fewshot.models.network import Network
 
 
@@ -93,3 +94,29 @@ def test_a_network_of_another_form_is_refused(saved, change):
     (folder / "model.json").write_text(json.dumps(info))
     with pytest.raises(DataError):
         load_network(folder)
+
+
+@pytest.mark.parametrize("backbone", [{"name": "c128f"}, {"name": "resnet12", "widths": [4, 6, 8, 10]}])
+def test_code_that_computes_other_features_with_the_same_weights_is_found(tmp_path, monkeypatch, backbone):
+    """Weights trained with one activation are no network with another, though they load."""
+    network = Network(NetworkSettings.model_validate({"backbone": backbone}), 4, 32)
+    network.train()
+    for _ in range(3):
+        network(torch.randn(8, 3, 32, 32))
+    save_network(network, tmp_path / "net", {"classes": list("abcd"), "image_size": 32, "name": "n"})
+    assert network.training
+    assert len(json.loads((tmp_path / "net/model.json").read_text())["probe"]) == 16
+    load_network(tmp_path / "net")
+    for name in ("relu", "silu"):
+        monkeypatch.setattr(torch.nn.functional, name, lambda x, inplace=False: torch.sigmoid(x))
+    said = f"the present code of {backbone['name']} computes other features .* `fewshot train --force`"
+    with pytest.raises(DataError, match=said):
+        load_network(tmp_path / "net")
+
+
+def test_a_record_of_an_earlier_version_tells_no_features_and_is_read(saved, monkeypatch):
+    info = json.loads((saved[1] / "model.json").read_text())
+    del info["probe"], info["files"], info["seal"]
+    write_record(saved[1] / "model.json", info, ("model.safetensors",))
+    monkeypatch.setattr(torch.nn.functional, "relu", lambda x, inplace=False: torch.sigmoid(x))
+    load_network(saved[1])

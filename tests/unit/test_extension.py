@@ -7,7 +7,7 @@ import pytest
 
 from fewshot import extension, predictions, records, stages
 from fewshot.config import parse
-from fewshot.errors import DataError
+from fewshot.errors import DataError, NotFiniteError
 from fewshot.methods.base import Task
 from fewshot.plan import Plan
 from fewshot.report import low_shot_drawing
@@ -334,3 +334,18 @@ def test_places_that_are_filled_up_are_not_predicted():
 
     values, _ = extension._predicted(method, task, Path("state"))
     assert values.tolist() == [[0, 1], [-1, -1], [2, 3], [4, 5], [6, 7]]
+    with pytest.raises(ValueError, match=r"predictions of shape \(3, 2\); \(4, 2\) are asked for"):
+        extension._predicted(lambda seen, state: (np.zeros((3, 2), dtype=np.int32), []), task, Path("state"))
+
+
+def test_scores_that_are_not_numbers_stop_the_job_and_say_whose_they_are(run, monkeypatch):
+    """The largest of none is some class: such a method would have an accuracy."""
+    job = run.adaptations[0]
+
+    def failing(method, task, training):
+        raise NotFiniteError("scores that are not numbers")
+
+    monkeypatch.setattr(extension, "_predicted", failing)
+    with pytest.raises(NotFiniteError, match=f"adaptation {job.name}, task 0: scores .*; look at stage2.{job.name}"):
+        stages.extend(run, job, threads=1)
+    assert not (run.adapted_dir(job) / "adapt.json").exists()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fewshot.data.store import Store
+from fewshot.errors import NotFiniteError
 from fewshot.features import Features
 from fewshot.models.network import Network
 
@@ -88,7 +89,12 @@ def decide(logits: Tensor, queries: int, num_base: int, with_base: bool = True) 
 
     Returns:
         int32 (Q + B, 2).
+
+    Raises:
+        NotFiniteError: a logit is not a number, of which the largest would still be some class.
     """
+    if logits.isnan().any():
+        raise NotFiniteError("scores that are not numbers")
     said = torch.full((len(logits), 2), -1, dtype=torch.int32)
     if not with_base:
         said[:queries, 1] = logits[:queries].argmax(1).int().cpu()
