@@ -32,7 +32,7 @@ Below a root mean square of 2**-15 (3e-5) half precision has too few digits; cos
 """
 PROBES = 16
 LARGEST_DIFFERENCE = 1e-3
-"""Between the features of the fixed image when the network was saved and now, relative to the largest: machines differ by 1e-5."""
+"""Between what is probed when a network is saved and when it is loaded, relative to the largest: machines differ by 1e-5."""
 
 
 def save_network(network: Network, folder: Path, info: Mapping[str, Any]) -> None:
@@ -106,8 +106,8 @@ def load_network(
         before = torch.tensor(info["probe"])
         if not ((_probe(network, info["image_size"]) - before).abs().max() <= LARGEST_DIFFERENCE * before.abs().max()):
             raise DataError(
-                f"{folder}: the present code of {settings.backbone.name} computes other features with these weights than the code "
-                "that trained them; `fewshot train --force` trains the network again, or bring that code back"
+                f"{folder}: the present code of {settings.backbone.name} computes other features with these weights than the "
+                "code that trained them; `fewshot train --force` trains the network again, or bring that code back"
             )
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network, info

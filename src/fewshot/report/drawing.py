@@ -126,9 +126,12 @@ def training_curves(table: pd.DataFrame, title: str) -> Figure:
                 part, x="iteration", y="value", hue="network", palette=colours, style="network", dashes=dashes,
                 units="seed", estimator=None, linewidth=1.5, legend=False, ax=ax,
             )  # fmt: skip
-            for (name, _), line in part[part["ci95"].notna()].groupby(["network", "seed"], sort=False):
-                low, high = line["value"] - line["ci95"], line["value"] + line["ci95"]
-                ax.fill_between(line["iteration"], low, high, color=colours[str(name)], alpha=0.15, linewidth=0)
+            for (name, _), line in part.groupby(["network", "seed"], sort=False):
+                if len(line) == 1:  # of which no line is drawn, nor a band
+                    ax.errorbar(line["iteration"], line["value"], line["ci95"].fillna(0), color=colours[str(name)], marker="o")
+                elif line["ci95"].notna().any():
+                    low, high = line["value"] - line["ci95"], line["value"] + line["ci95"]
+                    ax.fill_between(line["iteration"], low, high, color=colours[str(name)], alpha=0.15, linewidth=0)
         ax.set(title=label, xlabel="iteration", ylabel="")
         if measure != "loss" and not part.empty:
             within_percent([ax])

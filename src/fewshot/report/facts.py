@@ -26,18 +26,20 @@ def facts(plan: Plan, store: Store, networks: Sequence[NetworkRecord], times: Se
     images = f"{len(store.labels):,} of {store.image_size} px" + (f", {held_out:,} held out of training" if held_out else "")
     names = dict.fromkeys(network.name for network in networks)
     seeds = ", ".join(map(str, config.seeds))
-    seconds = sum(time.seconds or 0 for time in times)
+    known = [time.seconds for time in times if time.seconds is not None]
+    timed = "all jobs" if len(known) == len(times) else f"{len(known)} of {len(times)} jobs, the others left no time"
     part = _PARTS[evaluation.part]
     way = "all classes" if evaluation.way == "all" else f"{evaluation.way}-way"
     queries = _QUERIES.get(evaluation.queries, f"{evaluation.queries} queries a class")
     return [
+        ("Run", config.run),
         ("Data set", config.dataset.name),
         ("Images", images),
         ("Classes", ", ".join(f"{parts.get(key, 0)} {word}" for key, word in _PARTS.items())),
         ("Networks", f"{len(names)}, seed{'s' if len(config.seeds) > 1 else ''} {seeds}"),
         ("Tasks", f"up to {evaluation.tasks:,} a setting, of {part} classes"),
         ("A task", f"{way}, {_listed(evaluation.shots)} shots, {queries}"),
-        ("Work, sum of all jobs", duration(seconds)),
+        ("Work", f"{duration(sum(known))}, sum of {timed}"),
         ("On", "; ".join(_each(network.info.get("device") for network in networks))),
     ]
 

@@ -211,6 +211,21 @@ def test_a_figure_without_data_says_so(tmp_path: Path) -> None:
             drawing.save(figure, tmp_path / "figure.svg")
 
 
+def test_a_training_of_one_point_is_seen(tmp_path: Path) -> None:
+    """A line of one point has no length: the shortest trainings had empty axes."""
+    table = pd.DataFrame(
+        [("gap", 0, 5, "loss", 2.0, np.nan), ("gap", 0, 5, "validation_accuracy", 40.0, 3.0)]
+        + [("gap", 0, step, "accuracy", 10.0 + step, np.nan) for step in (1, 2)],
+        columns=["network", "seed", "iteration", "measure", "value", "ci95"],
+    )
+    with drawing.style():
+        loss, accuracy, validation = drawing.training_curves(table, "title").axes
+    assert [len(ax.containers) for ax in (loss, accuracy, validation)] == [1, 0, 1]
+    (band,) = validation.containers[0].lines[2]
+    (span,) = band.get_segments()
+    assert span[:, 1].tolist() == [37.0, 43.0]
+
+
 def test_no_two_of_many_lines_look_alike() -> None:
     found = list(drawing.looks([str(i) for i in range(60)]).values())
     assert len({(look.colour, look.marker) for look in found}) == 60
