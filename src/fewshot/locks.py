@@ -46,14 +46,26 @@ def _locked(file: IO[str], how: int) -> bool | None:
 
 
 @contextlib.contextmanager
+def _parents(out: Path) -> Iterator[None]:
+    """The folders above `out`, made where they are missing; those made here go again where nothing came into them."""
+    made = [folder for folder in out.parents if not folder.exists()]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # the first that is not empty ends it
+            for folder in made:
+                folder.rmdir()
+
+
+@contextlib.contextmanager
 def scratch_folder(out: Path) -> Iterator[Path]:
     """A temporary folder beside `out`, on the same disk; gone afterwards, whatever happens.
 
     What a killed process left there is removed by the next one: a lock tells it from a folder that is still in use.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    _clear_scratch(out)
-    with contextlib.ExitStack() as held:
+    with _parents(out), contextlib.ExitStack() as held:
+        _clear_scratch(out)
         while True:
             folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
             held.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -114,11 +126,16 @@ def only_one(out: Path) -> Iterator[float | None]:
     Raises:
         DataError: another process is working on it, for longer than `LINGER`.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
+    with _parents(out), _held(out) as waited:
+        yield waited
+
+
+@contextlib.contextmanager
+def _held(out: Path) -> Iterator[float | None]:
     path = _lock_path(out)
     start, waited = time.time(), None
     while True:
-        with path.open("a+") as lock:
+        with _opened(path) as lock:
             if _locked(lock, fcntl.LOCK_EX | fcntl.LOCK_NB) is False:
                 if time.time() > start + LINGER:
                     raise DataError(
@@ -139,6 +156,14 @@ def only_one(out: Path) -> Iterator[float | None]:
             finally:
                 path.unlink(missing_ok=True)
             return
+
+
+def _opened(path: Path) -> IO[str]:
+    while True:
+        try:
+            return path.open("a+")
+        except FileNotFoundError:  # another process, that had made the folder, has just taken it away
+            path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def _lock_path(out: Path) -> Path:

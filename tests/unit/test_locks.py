@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +25,37 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
         (building / "three").write_text("3")
     assert [path.name for path in folder.iterdir()] == ["three"]
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_folders_made_for_an_output_that_does_not_come_go_again(tmp_path):
+    for frame in (only_one, scratch_folder, replacing_folder):
+        with pytest.raises(RuntimeError), frame(tmp_path / "resources" / "store" / "images"):
+            assert (tmp_path / "resources" / "store").is_dir()
+            raise RuntimeError
+        assert list(tmp_path.iterdir()) == []
+    (tmp_path / "resources").mkdir()
+    with only_one(tmp_path / "resources" / "store" / "images"):
+        pass
+    assert list(tmp_path.iterdir()) == [tmp_path / "resources"]  # which stood there before
+    with only_one(tmp_path / "resources" / "store" / "images") as _:
+        (tmp_path / "resources" / "store" / "images").mkdir()
+    assert (tmp_path / "resources" / "store" / "images").is_dir()
+
+
+def test_a_folder_that_another_process_takes_away_is_made_again(tmp_path, monkeypatch):
+    folder = tmp_path / "store"
+    folder.mkdir()
+    opened = Path.open
+
+    def taken_away(path, *arguments):
+        if folder.is_dir():
+            monkeypatch.setattr(Path, "open", opened)
+            folder.rmdir()
+        return opened(path, *arguments)
+
+    monkeypatch.setattr(Path, "open", taken_away)
+    with only_one(folder / "images"):
+        assert (folder / ".images.lock").exists()
 
 
 HOLD = """

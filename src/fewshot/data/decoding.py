@@ -37,14 +37,24 @@ def _decode_batch(
 
     Returns:
         The number of items, and those that do not decode, each with the reason.
+
+    Raises:
+        DataError: `decode` gives something else than uint8 (size, size, 3), which no other file would mend.
     """
     images = np.zeros((len(items), size, size, 3), dtype=np.uint8)
     broken: list[tuple[str, str]] = []
     for image, (file, payload) in zip(images, items, strict=True):
         try:
-            image[:] = decode(payload)
+            pixels = np.asarray(decode(payload))
         except Exception as error:  # whatever a broken file makes a decoder raise
             broken.append((file, " ".join(str(error).split()) or type(error).__name__))
+            continue
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+            raise DataError(f"{file}: decode gives {pixels.dtype} {pixels.shape}, not uint8 ({size}, {size}, 3)")
+        if pixels.shape != image.shape:
+            height, width, _ = pixels.shape
+            raise DataError(f"{file}: decode gives {width} x {height} pixels, image_size is {size}")
+        image[:] = pixels
     with open(target, "r+b") as stream:  # noqa: PTH123 - a plain file object, as pwrite needs its number
         view = images.reshape(-1).data
         offset = start * size * size * 3
@@ -54,9 +64,12 @@ def _decode_batch(
     return len(items), broken
 
 
-def _refuse(broken: list[tuple[str, str]]) -> None:
-    """End with the names of images that do not decode, where there are any; one that several classes are of is named once."""
-    broken = list(dict(broken).items())
+def _refuse(broken: list[tuple[str, str]], where: Path | None = None) -> None:
+    """End with the names of images that do not decode, where there are any; one that several classes are of is named once.
+
+    What is a file under `where` is named by its path.
+    """
+    broken = [(_found(file, where), reason) for file, reason in dict(broken).items()]
     if len(broken) == 1:
         [(file, reason)] = broken
         raise DataError(f"{file}: the image does not decode ({reason}); replace the file or remove it")
@@ -64,6 +77,11 @@ def _refuse(broken: list[tuple[str, str]]) -> None:
         names = ", ".join(f"{file} ({reason})" for file, reason in broken[:MOST_NAMED])
         more = " and more" if len(broken) > MOST_NAMED else ""
         raise DataError(f"these images do not decode: {names}{more}; replace the files or remove them")
+
+
+def _found(file: str, where: Path | None) -> str:
+    path = None if where is None else where / file
+    return str(path) if path is not None and path.is_file() else file
 
 
 def _end_with_parent() -> None:
@@ -101,6 +119,7 @@ def decode_all(
     workers: int,
     advance: Callable[[int], object],
     seen: Callable[[Item], object],
+    where: Path | None = None,
 ) -> None:
     """Decode a stream into a raw file of uint8 rows, in the stream's order.
 
@@ -116,9 +135,11 @@ def decode_all(
         workers: processes; 1: no other process is started.
         advance: called with the number of images done.
         seen: called with every item, in order.
+        where: the archive or folder that the images are of, where errors name one.
 
     Raises:
-        DataError: images do not decode; names the first MOST_NAMED.
+        DataError: images do not decode, of which the first MOST_NAMED are named; `decode` gives another size, or no uint8; a
+            process died.
     """
     target.touch()
     start = 0
@@ -128,7 +149,7 @@ def decode_all(
         advance(count)
         broken.extend(others)
         if len(broken) > MOST_NAMED:
-            _refuse(broken)
+            _refuse(broken, where)
 
     def jobs() -> Iterator[tuple[Callable[[Any], Image], list[tuple[str, Any]], int, str, int]]:
         nonlocal start
@@ -141,7 +162,7 @@ def decode_all(
     if workers == 1:
         for job in jobs():
             done(*_decode_batch(*job))
-        _refuse(broken)
+        _refuse(broken, where)
         return
     pool = ProcessPoolExecutor(workers, initializer=_end_with_parent)
     try:
@@ -152,7 +173,7 @@ def decode_all(
         while waiting:
             done(*waiting.popleft().result())
             waiting.extend(pool.submit(_decode_batch, *job) for job in islice(stream, 1))
-        _refuse(broken)
+        _refuse(broken, where)
     except BrokenProcessPool:
         raise DataError(
             "a decoding process died (out of memory, or a script without `if __name__ == '__main__':`); try workers=1"

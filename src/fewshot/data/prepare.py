@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,14 @@ from fewshot.locks import scratch_folder
 from fewshot.provenance import folder_hashes
 
 
-def prepare(settings: DatasetSettings, out: Path, *, workers: int | None = None, progress: bool = True) -> None:
+def prepare(
+    settings: DatasetSettings,
+    out: Path,
+    *,
+    workers: int | None = None,
+    progress: bool = True,
+    opened: Callable[[], object] = lambda: None,
+) -> None:
     """Write the image store of a data set. The same settings and archives give the same store, whatever `workers` is.
 
     Args:
@@ -31,12 +38,15 @@ def prepare(settings: DatasetSettings, out: Path, *, workers: int | None = None,
         out: the store's folder; replaced when it exists, untouched when anything fails.
         workers: decoding processes; None: one a core that this process may use.
         progress: show a progress bar.
+        opened: called once the archives are found and checked, before the first image is decoded.
 
     Raises:
         DataError: an archive, image or split is missing or wrong; one line with the cure.
     """
     origin = {"folders": folder_hashes(settings), "code": job_code.preparation(settings)}  # as they are before they are read
-    write_source(open_source(settings), settings, Path(out), workers=workers, progress=progress, origin=origin)
+    source = open_source(settings)
+    opened()
+    write_source(source, settings, Path(out), workers=workers, progress=progress, origin=origin)
 
 
 def write_source(
@@ -44,12 +54,15 @@ def write_source(
 ) -> None:
     """`prepare` for a source that is already open; it raises DataError too. `origin`: see `write_store`."""
     size = source.image_size
+    most = None if source.expected is None else source.expected + 1  # one too many is enough to refuse them
     ids = {name: i for i, (name, _) in enumerate(source.classes)}
     files: list[str] = []
     labels: list[int] = []
     official: list[bool | None] = []
 
     def seen(item: Item) -> None:
+        if item.label not in ids:
+            raise DataError(f"{item.file}: class {item.label!r} is not in the split; add it there, or leave the image out")
         files.append(item.file)
         labels.append(ids[item.label])
         official.append(item.held_out)
@@ -57,20 +70,21 @@ def write_source(
     with scratch_folder(out) as scratch:
         raw = scratch / "decoded"
         with tqdm(
-            total=source.images,
+            total=source.expected,
             desc=f"preparing {settings.name}",
             unit=" images",
             disable=not progress,
             mininterval=0.5,
         ) as bar:
             decode_all(
-                islice(source.items(), source.images + 1),  # one too many is enough to refuse them
+                islice(source.items(), most),
                 source.decode,
                 size,
                 raw,
                 workers=workers or cores(),
                 advance=bar.update,
                 seen=seen,
+                where=source.where,
             )
         _check_counts(source, labels)
         # rows by class, then by file name: the store does not depend on the order inside an archive
@@ -111,9 +125,9 @@ def _check_counts(source: Source, labels: list[int]) -> None:
                 f"{where}class {name!r} has {counts[i]} images, expected {expected or 'at least one'}; "
                 "the archive is not the complete set: get it again"
             )
-    if len(labels) != source.images:
+    if source.expected not in (None, len(labels)):
         raise DataError(
-            f"{where}{len(labels)} images, expected {source.images}; the archive is not the complete set: get it again"
+            f"{where}{len(labels)} images, expected {source.expected}; the archive is not the complete set: get it again"
         )
 
 

@@ -17,13 +17,30 @@ Split = tuple[tuple[str, str], ...]
 
 
 def published(name: str) -> list[dict[str, str]]:
-    """The rows (part, class, and further columns) of a published list, in order: `data/splits/<name>.csv`."""
-    text = (resources.files("fewshot.data") / "splits" / f"{name}.csv").read_text(encoding="utf-8")
-    return list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
+    """The rows (part, class, and further columns) of a published list, in order: `data/splits/<name>.csv`.
+
+    Raises:
+        DataError: there is no such list, or it has other columns.
+    """
+    file = resources.files("fewshot.data") / "splits" / f"{name}.csv"
+    cure = "write the list with the columns part,class (docs/adding/dataset.md)"
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise DataError(f"{file}: split file missing; {cure}") from None
+    reader = csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
+    header = reader.fieldnames or ()
+    if not {"class", "part"} <= set(header):
+        raise DataError(f"{file}: the columns are {', '.join(header) or 'none'}; {cure}")
+    return list(reader)
 
 
 def published_split(name: str) -> Split:
-    """A published list as a split."""
+    """A published list as a split.
+
+    Raises:
+        DataError: as `published` and `checked`.
+    """
     rows = published(name)
     return checked(((row["class"], row["part"]) for row in rows), f"{name}.csv", [row["class"] for row in rows])
 

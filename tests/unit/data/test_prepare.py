@@ -1,5 +1,6 @@
 import io
 import os
+import re
 import subprocess
 import sys
 import time
@@ -123,12 +124,66 @@ def test_a_truncated_jpeg_is_named(tmp_path):
     [
         (toy_items()[:-1], {"images_per_class": 4, "images": 12}, "class 'b' has 3 images, expected 4"),
         (toy_items(), {"images": 13}, "12 images, expected 13"),
+        (toy_items(), {"images_per_class": 5, "images": None}, "class 'b' has 4 images, expected 5"),
+        ([item for item in toy_items() if item.label != "c"], {"images": None}, "class 'c' has 0 images, expected at"),
         ([item for item in toy_items() if item.label != "c"], {}, "class 'c' has 0 images"),
     ],
 )
 def test_counts_that_differ(tmp_path, items, changes, message):
     with pytest.raises(DataError, match=message):
         store_of(tmp_path / "store", items, **changes)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_images_that_nobody_knows_the_number_of_are_counted(tmp_path):
+    store = store_of(tmp_path / "store", toy_items()[:-1], images=None)
+    assert store.classes["images"].tolist() == [3, 4, 4]
+
+
+def test_the_number_of_images_follows_from_that_of_a_class():
+    assert source([], images=None, images_per_class=4).expected == 12
+    assert source([], images=7).expected == 7
+    assert source([], images=None).expected is None
+
+
+def test_a_class_that_is_not_in_the_split_is_named(tmp_path):
+    items = [*toy_items(), Item("set.tar:d/0.png", "d", 1)]
+    with pytest.raises(DataError, match=r"^set\.tar:d/0\.png: class 'd' is not in the split; add it there, or"):
+        store_of(tmp_path / "store", items)
+    assert list(tmp_path.iterdir()) == []
+
+
+def other_size(payload):
+    return np.zeros((20, 24, 3), np.uint8)
+
+
+def between_0_and_1(payload):
+    return np.ones((16, 16, 3))
+
+
+def grey(payload):
+    return np.zeros((16, 16, 1), np.uint8)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(
+    ("decode", "words"),
+    [
+        (other_size, "24 x 20 pixels, image_size is 16"),
+        (between_0_and_1, "float64 (16, 16, 3), not uint8 (16, 16, 3)"),
+        (grey, "uint8 (16, 16, 1), not uint8 (16, 16, 3)"),
+    ],
+)
+def test_what_no_other_file_would_mend_is_said_once(tmp_path, decode, words, workers):
+    with pytest.raises(DataError, match=f"^c/3: decode gives {re.escape(words)}$"):
+        store_of(tmp_path / "store", toy_items(), decode=decode, workers=workers)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("images", [11, 13])
+def test_a_refused_set_leaves_no_folder(tmp_path, images):
+    with pytest.raises(DataError, match="images, expected"):
+        store_of(tmp_path / "resources" / "toys" / "images", toy_items(), images=images)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -51,6 +51,18 @@ def test_omniglot_gurmukhi_straddles():
     assert [parts[f"Gurmukhi/character{i:02d}"] for i in (41, 42, 45)] == ["base", "test", "test"]
 
 
+@pytest.mark.parametrize("read", [published, published_split])
+def test_a_list_that_is_missing_or_has_other_columns_is_one_line(tmp_path, monkeypatch, read):
+    monkeypatch.setattr("fewshot.data.splits.resources.files", lambda package: tmp_path)
+    cure = r"write the list with the columns part,class \(docs/adding/dataset\.md\)$"
+    with pytest.raises(DataError, match=r"splits/marks\.csv: split file missing; " + cure):
+        read("marks")
+    (tmp_path / "splits").mkdir()
+    (tmp_path / "splits" / "marks.csv").write_text("# who says so\npart,name\nbase,anchor\n")
+    with pytest.raises(DataError, match=r"splits/marks\.csv: the columns are part, name; " + cure):
+        read("marks")
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [

@@ -16,7 +16,7 @@ class Item(NamedTuple):
     file: str
     """Where it comes from, in words a user can find it by; also its order within the class."""
     label: str
-    """Name of its class."""
+    """Name of its class, one of `Source.classes`."""
     payload: Any
     """What `Source.decode` turns into pixels."""
     held_out: bool | None = None
@@ -38,8 +38,9 @@ class Source:
     """payload -> uint8 (S, S, 3). Runs in worker processes, so it must be picklable; may raise what it likes."""
     image_size: int
     """S: side of what `decode` returns, pixels."""
-    images: int
-    """Number of images: of the known set, or found beforehand."""
+    images: int | None = None
+    """Number of images: of the known set, or found beforehand. None: `images_per_class` of every class, or, without that, as
+    many as come: they are counted, and nothing tells whether the set is complete."""
     images_per_class: int | None = None
     """Images of every class in the complete set; None: they differ."""
     archives: Mapping[str, Mapping[str, str | int | None]] = field(default_factory=dict)
@@ -48,3 +49,10 @@ class Source:
     """Sentences for the report."""
     where: Path | None = None
     """The archive or folder errors speak of."""
+
+    @property
+    def expected(self) -> int | None:
+        """Number of images of the complete set; None: it is not known."""
+        if self.images is None and self.images_per_class is not None:
+            return len(self.classes) * self.images_per_class
+        return self.images

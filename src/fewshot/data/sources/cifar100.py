@@ -53,7 +53,6 @@ def source(settings: Fc100Settings | CifarFsSettings, images_per_class: dict[str
         items=lambda: _items(archive, superclasses, counts),
         decode=partial(decode_array, size=settings.image_size),
         image_size=settings.image_size,
-        images=len(superclasses) * sum(counts.values()),
         images_per_class=sum(counts.values()),
         archives={ARCHIVE.file: archive.record},
         notes=(archive.note,) if archive.note else (),

@@ -189,7 +189,6 @@ def source(settings: GlyphsSettings) -> Source:
         ),
         decode=partial(draw, seed=settings.seed, size=settings.image_size),
         image_size=settings.image_size,
-        images=settings.classes * settings.images_per_class,
         images_per_class=settings.images_per_class,
         notes=("Images are drawn by the program (data set glyphs); they are no photographs of anything.",),
     )

@@ -90,7 +90,6 @@ def source(settings: MiniImageNetSettings, images_per_class: int = IMAGES_PER_CL
         items=items,
         decode=decode,
         image_size=settings.image_size,
-        images=len(rows) * images_per_class,
         images_per_class=images_per_class,
         archives={archive.known.file: archive.record for archive in archives},
         notes=(*notes, *(archive.note for archive in archives if archive.note)),

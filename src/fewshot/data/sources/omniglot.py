@@ -60,7 +60,6 @@ def source(settings: OmniglotSettings, characters: Split | None = None) -> Sourc
         items=lambda: _items(archives, known, settings.rotations),
         decode=partial(_decode, size=settings.image_size, resampling=Pillow.Resampling[settings.resampling.upper()]),
         image_size=settings.image_size,
-        images=len(classes) * DRAWERS,
         images_per_class=DRAWERS,
         archives={archive.known.file: archive.record for archive in archives},
         notes=(

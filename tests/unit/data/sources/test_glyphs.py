@@ -17,7 +17,7 @@ def test_every_part_has_classes(classes):
     parts = [part for _, part in source.classes]
     assert len(parts) == classes
     assert set(parts) == {"base", "val", "test"}
-    assert len(list(source.items())) == source.images == 4 * classes
+    assert len(list(source.items())) == source.expected == 4 * classes
 
 
 @pytest.mark.parametrize("size", [16, 32, 40])
