@@ -48,17 +48,20 @@ def _plan(config: Path) -> Plan:
     return Plan(load(config))
 
 
-def _missing(path: Path, force: bool, outdated: Callable[[], str | None]) -> bool:
-    """Whether a job has to run: its last output, `path`, is not there, or to be made again, by `force` or as `outdated`."""
+def _missing(path: Path, force: bool, outdated: Callable[[], str | None]) -> Callable[[], None] | None:
+    """Whether a job has to run: its last output, `path`, is not there, or to be made again, by `force` or as `outdated`.
+
+    Returns:
+        None where it has not; else what is to be called when its work starts, which says why it is done again.
+    """
     if not path.exists() or force:
-        return True
+        return lambda: None
     why = outdated()
     if why is not None:
-        logger.info("%s was %s; made again", path, why.removeprefix("made "))
-        return True
+        return partial(logger.info, "%s is %s: making it again", path, why)
     tidy(path)
     logger.info("%s is there; --force does it again", path)
-    return False
+    return None
 
 
 def _forgotten(files: Iterable[Path]) -> None:
@@ -76,8 +79,8 @@ def prepare(config: Config, workers: Threads = None, force: Force = False) -> No
     """Archive to image store: decode every image once."""
     with user_errors():
         plan = _plan(config)
-        if _missing(plan.store_dir / "meta.json", force, partial(current.store_outdated, plan)):
-            stages.prepare(plan, workers=workers)
+        if say := _missing(plan.store_dir / "meta.json", force, partial(current.store_outdated, plan)):
+            stages.prepare(plan, workers=workers, opened=say)  # archives and their hashes may be refused first
 
 
 @app.command()
@@ -87,7 +90,8 @@ def episodes(config: Config, force: Force = False) -> None:
         plan = _plan(config)
         for shot in plan.config.evaluation.shots:
             job = plan.episodes(shot)
-            if _missing(plan.episodes_path(job), force, partial(current.episodes_outdated, plan, job)):
+            if say := _missing(plan.episodes_path(job), force, partial(current.episodes_outdated, plan, job)):
+                say()
                 stages.draw_episodes(plan, job)
 
 
@@ -97,7 +101,8 @@ def train(config: Config, network: Network = None, seed: Seed = None, threads: T
     with user_errors():
         plan = _plan(config)
         for job in plan.select(network, seed):
-            if _missing(plan.network_dir(job) / "model.json", force, partial(current.network_outdated, plan, job)):
+            if say := _missing(plan.network_dir(job) / "model.json", force, partial(current.network_outdated, plan, job)):
+                say()
                 stages.train(plan, job, threads=threads)
                 _forgotten(path for path in plan.network_dir(job).iterdir() if path.is_file())
                 end_if_asked()
@@ -126,7 +131,9 @@ def _extract_awaited(config: Path, threads: int | None) -> None:
 
 
 def _extract(plan: Plan, job: NetworkJob, part: FeaturePart, threads: int | None, force: bool = False) -> None:
-    if _missing(plan.features_dir(job, part) / "features.json", force, partial(current.features_outdated, plan, job, part)):
+    record = plan.features_dir(job, part) / "features.json"
+    if say := _missing(record, force, partial(current.features_outdated, plan, job, part)):
+        say()
         stages.extract(plan, job, part, threads=threads)
 
 
@@ -142,7 +149,10 @@ def adapt(config: Config, network: Network = None, seed: Seed = None, threads: T
         arrows = {"features": stages.adapt, "classifier": stages.extend}
         for job in plan.adaptations:
             record = adaptation_folder(plan, job) / "adapt.json"
-            if job.network in chosen and _missing(record, force, partial(current.adaptation_outdated, plan, job)):
+            if job.network not in chosen:
+                continue
+            if say := _missing(record, force, partial(current.adaptation_outdated, plan, job)):
+                say()
                 arrows[job.settings.gives](plan, job, threads=threads)
 
 

@@ -3,6 +3,8 @@
 Snakemake keeps notes of its own on the jobs that it ran, and compares those; here the records of the outputs are compared,
 whoever made them. What a record of an earlier version does not tell counts as unchanged, and so do results that were carried
 here from another machine. A network of other code alone is kept, with a word about it: its training may have taken days.
+
+Reasons are words to be said after "is": `of other images`.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ def store_outdated(plan: Plan) -> str | None:
     if not origin or not all(path.exists() for path in settings.paths):
         return None
     if origin.get("folders") != folder_hashes(settings) or not archives_as_known(settings, plan.store_dir):
-        return "made of other images"
+        return "of other images"
     return None if origin.get("code") == job_code.preparation(settings) else OTHER_CODE
 
 
@@ -48,7 +50,7 @@ def network_outdated(plan: Plan, job: NetworkJob) -> str | None:
     why = _other(record, "data_hash", _data_hash(plan), "trained on other images")
     if job.teacher is not None and record.get("teacher"):
         teacher = read_json(plan.network_dir(job.teacher) / "model.json")
-        why = why or _other(record["teacher"], "sha256", teacher.get("sha256"), "learnt from another teacher")
+        why = why or _other(record["teacher"], "sha256", teacher.get("sha256"), "the student of another teacher")
     weights = pretrained_hash(job.settings)
     if weights is not None:
         why = why or _other(record, "weights_sha256", weights, "trained from other weights")

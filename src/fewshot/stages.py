@@ -52,8 +52,8 @@ def require(plan: Plan) -> None:
         select_device("cuda")
 
 
-def prepare(plan: Plan, *, workers: int | None = None) -> None:
-    """Archive -> image store."""
+def prepare(plan: Plan, *, workers: int | None = None, opened: Callable[[], object] = lambda: None) -> None:
+    """Archive -> image store. `opened` is called once the archives are found and checked."""
     from fewshot.data import sources
     from fewshot.data.prepare import prepare as prepare_store
 
@@ -61,7 +61,7 @@ def prepare(plan: Plan, *, workers: int | None = None) -> None:
     with only_one(plan.store_dir) as waited:
         if _made_meanwhile(plan.store_dir / "meta.json", waited):
             return
-        prepare_store(plan.config.dataset, plan.store_dir, workers=workers)
+        prepare_store(plan.config.dataset, plan.store_dir, workers=workers, opened=opened)
 
 
 def draw_episodes(plan: Plan, job: EpisodeJob) -> None:

@@ -91,6 +91,24 @@ def test_other_images_make_everything_again(plan, tmp_path_factory):
     assert pd.read_csv("results/own/summary.csv").equals(as_made_afresh(tmp_path_factory.mktemp("afresh")))
 
 
+def test_what_is_made_again_is_said_once_its_work_starts(plan):
+    draw(Path("photos"), 1)
+    (network,) = plan.networks
+    record, model = (str(path) for path in (plan.store_dir / "meta.json", plan.network_dir(network) / "model.json"))
+    config = CONFIG | {"dataset": CONFIG["dataset"] | {"hashes": {"photo.zip": "none"}}}  # which makes no other store
+    Path("own.yaml").write_text(yaml.safe_dump(config))
+    before = made(plan)
+    done = CliRunner().invoke(app, ["run", "own.yaml"], catch_exceptions=False)
+    assert done.exit_code == 1
+    assert "dataset.hashes names photo.zip" in done.stderr
+    assert "again" not in done.output + done.stderr
+    assert made(plan) == before
+    Path("own.yaml").write_text(yaml.safe_dump(CONFIG))
+    said = run()
+    assert f"{record} is of other images: making it again" in said
+    assert f"{model} is trained on other images: making it again" in said
+
+
 def test_without_the_images_what_is_there_is_kept(plan):
     before = made(plan)
     shutil.rmtree("photos")
