@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from fewshot import provenance
 from fewshot.checkpoint import load_network, save_network
+from fewshot.data.loose import require_folder
 from fewshot.data.pictures import decode_image
 from fewshot.data.sources.folder import beside, class_images, class_names, first_of
 from fewshot.errors import ConfigError, DataError
@@ -43,8 +44,7 @@ def add_classes(model: Path, images: Path, out: Path, device: torch.device | str
     """
     if out.exists():
         raise DataError(f"{out}: is there already; name another folder with --out")
-    if not images.is_dir():
-        raise DataError(f"{images}: no such folder; --images names the folder whose sub-folders are the new classes")
+    require_folder(images, "--images names the folder whose sub-folders are the new classes")
     with network_folder(model) as folder:
         network, info = load_network(folder, device)
     pooling, classifier = network.settings.classifier.pooling, network.classifier

@@ -222,6 +222,12 @@ def test_the_archive_of_a_network_is_a_model(dense, task, tmp_path):
         classify(tmp_path / "no.tar.gz", *task[:2])
 
 
+def _a_picture_in_place_of_the_queries(root):
+    next((root / "query").rglob("*.png")).rename(root / "one.png")
+    shutil.rmtree(root / "query")
+    (root / "one.png").rename(root / "query")
+
+
 def _one_level_down(root):
     """`--support` then names the folder above that of the classes."""
     (root / "support").rename(root / "classes")
@@ -232,7 +238,9 @@ def _one_level_down(root):
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        (lambda root: (root / "support").rename(root / "moved"), r"support: no such folder; it must hold a sub-folder"),
+        (lambda root: (root / "support").rename(root / "moved"), r"support: no such folder; name a folder that holds"),
+        (lambda root: [shutil.rmtree(p) for p in sorted((root / "support").iterdir())[1:]], r"support: 1 sub-folder; it must"),
+        (lambda root: [shutil.rmtree(p) for p in (root / "support").iterdir()], r"support: no sub-folders; it must"),
         (lambda root: [p.unlink() for p in (root / "support/class1").iterdir()], r"class1: no files in this folder"),
         (
             _one_level_down,
@@ -246,7 +254,8 @@ def _one_level_down(root):
             lambda root: [p.write_text("no image") for p in (root / "query").rglob("*.png")],
             r"query: no image among its files \(\S+: [^)]+\); name a folder of images to classify",
         ),
-        (lambda root: (root / "query").rename(root / "moved"), r"query: no such folder of images"),
+        (lambda root: (root / "query").rename(root / "moved"), r"query: no such folder; name the folder that holds the im"),
+        (_a_picture_in_place_of_the_queries, r"query: is a file; name the folder that holds the images$"),
         (lambda root: (root / "model/model.safetensors").write_bytes(b"0"), r"model\.safetensors: damaged"),
         (lambda root: (root / "model").rename(root / "moved"), r"model: no such model; name a network's folder"),
         (lambda root: [p.unlink() for p in (root / "model").iterdir()], r"model: holds no network .*; name a network's folder"),

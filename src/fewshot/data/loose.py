@@ -18,17 +18,31 @@ from fewshot.files import ignored
 Images = npt.NDArray[np.uint8]
 
 
+def require_folder(folder: Path, cure: str) -> None:
+    """Refuse a path where there is no folder.
+
+    Args:
+        folder: the path.
+        cure: what to name there, in words.
+
+    Raises:
+        DataError: there is nothing, or a file.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: {'is a file' if folder.exists() else 'no such folder'}; {cure}")
+
+
 def class_folders(folder: Path) -> list[Path]:
     """The sub-folders, by name.
 
     Raises:
         DataError: there is no such folder, fewer than two in it, or a folder inside one of these.
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; it must hold a sub-folder of images for each class")
+    require_folder(folder, "name a folder that holds a sub-folder of images for each class")
     found = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if len(found) < 2:
-        raise DataError(f"{folder}: {len(found)} sub-folders; it must hold one for each class, two at least")
+        number = "1 sub-folder" if found else "no sub-folders"
+        raise DataError(f"{folder}: {number}; it must hold one for each class, two at least")
     for one in found:
         inner = next((path for path in sorted(one.iterdir()) if path.is_dir() and not path.name.startswith(".")), None)
         if inner is not None:
@@ -44,8 +58,7 @@ def listed(folder: Path) -> list[Path]:
     Raises:
         DataError: there is no such folder, or no file in it.
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder of images")
+    require_folder(folder, "name the folder that holds the images")
     found = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     found = [path for path in found if not ignored(path.relative_to(folder))]
     if not found:

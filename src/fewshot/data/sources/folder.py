@@ -14,6 +14,7 @@ from PIL import Image as Pillow
 
 from fewshot.config import SMALLEST_IMAGE, FolderSettings
 from fewshot.data.archives import refuse_unknown
+from fewshot.data.loose import require_folder
 from fewshot.data.pictures import decode_image, shorter_side
 from fewshot.data.sources.base import Item, Source
 from fewshot.data.splits import Split, checked, drawn, read_split
@@ -36,8 +37,7 @@ def source(settings: FolderSettings) -> Source:
     """
     folder = Path(settings.folder)
     refuse_unknown(settings.hashes, ())
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; dataset.folder names the folder whose sub-folders are the classes")
+    require_folder(folder, "dataset.folder names the folder whose sub-folders are the classes")
     names = class_names(folder)
     held_out = None if settings.test_folder is None else False
     items = [
@@ -113,8 +113,7 @@ def _shorter_sides(folder: Path, items: Iterable[Item]) -> list[int]:
 
 def _tested(folder: Path, names: list[str]) -> list[Item]:
     """The images of the second folder, of classes that the first has; a class may have none."""
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; dataset.test_folder names the folder of the images to test on")
+    require_folder(folder, "dataset.test_folder names the folder of the images to test on")
     found = class_names(folder)
     for name in found:
         if name not in set(names):
