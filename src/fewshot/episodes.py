@@ -130,12 +130,12 @@ def require(store: Store, job: EpisodeJob) -> None:
             images to learn from, or none with images to test.
     """
     if job.way == "all" or job.queries == "all":
-        require_images(store, job.part, 2, 2)
+        require_images(store, job.part, {"shots": 1, "queries": 1}, 2)
         divided(store, job.part)
     elif job.queries == "remaining":
-        require_images(store, job.part, job.shot + 1, job.way, keys=("shots",))
+        require_images(store, job.part, {"shots": job.shot}, job.way)
     else:
-        require_images(store, job.part, job.shot + job.queries, job.way)
+        require_images(store, job.part, {"shots": job.shot, "queries": job.queries}, job.way)
 
 
 def draw(store: Store, job: EpisodeJob) -> Episodes:

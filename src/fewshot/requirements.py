@@ -25,7 +25,7 @@ def require(store: Store, plan: Plan) -> None:
             require_validation(store, validation)
     maps = plan.config.activation_maps
     if maps is not None:
-        require_images(store, plan.config.evaluation.part, maps.shot + 1, where="activation_maps", keys=("shot",))
+        require_images(store, plan.config.evaluation.part, {"shot": maps.shot}, where="activation_maps")
 
 
 def _require_held_out(store: Store, plan: Plan) -> None:

@@ -21,8 +21,8 @@ def require_validation(store: Store, settings: ValidationSettings) -> None:
     Raises:
         DataError: fewer classes than `way`, or a class with fewer images than `shot + queries`.
     """
-    where = "stage1.training.validation"
-    require_images(store, "val", settings.shot + settings.queries, settings.way, where, ("shot", "queries"))
+    taken = {"shot": settings.shot, "queries": settings.queries}
+    require_images(store, "val", taken, settings.way, "stage1.training.validation")
 
 
 class Validation:

@@ -167,7 +167,7 @@ def mistakes():
             without_classes,
             "my-images: no sub-folders; put the images of every class into a folder of its own",
         ),
-        "too_few": (too_few, "needs shots + queries ="),
+        "too_few": (too_few, "needs shots 1 + queries "),
         "empty": (empty, "empty one: class folder without images; add some or remove the folder"),
         "no_image": (no_image, "not an image that Pillow knows: figure 3/notes.txt; remove"),
         "few_classes": (

@@ -69,7 +69,7 @@ def test_too_few_classes_or_images_are_refused():
     ("change", "message"),
     [
         ({"way": 9}, r"4 classes in part test, but evaluation\.way is 9"),
-        ({"queries": 30}, r"class '.*' \(test\) has only 20 images"),
+        ({"queries": 30}, r"in 4 of 4 classes \(test\), the fewest in '.*', 20; evaluation needs shots . \+ queries 30 = 3."),
     ],
 )
 def test_tasks_that_the_store_cannot_give_are_refused(tiny_store, change, message):

@@ -24,8 +24,11 @@ def test_what_is_there_is_enough(tiny_store, plan_of):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"activation_maps": MAPS | {"shot": 20}}, r"only 20 images; .* shot \+ 1 = 21: lower activation_maps\.shot, or add"),
-        ({"evaluation": {"queries": 19}}, r"shots \+ queries = 21: lower evaluation\.shots or evaluation\.queries"),
+        (
+            {"activation_maps": MAPS | {"shot": 20}},
+            r"in 4 of 4 .*, 20; .* shot 20 \+ 1 = 21: lower activation_maps\.shot, or add",
+        ),
+        ({"evaluation": {"queries": 19}}, r"needs shots 2 \+ queries 19 = 21: lower evaluation\.shots or evaluation\.queries"),
         (
             {"stage1": {"networks": {"resnet12-dense": {"training": {"validation": {"queries": 19}}}}}},
             r"lower stage1\.training\.validation\.shot or stage1\.training\.validation\.queries",

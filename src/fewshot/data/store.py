@@ -282,26 +282,18 @@ def _write_csv(file: Path, header: Sequence[str], rows: Iterable[Sequence[object
         writer.writerows(rows)
 
 
-def require_images(
-    store: Store,
-    part: Rows,
-    minimum: int,
-    way: int = 1,
-    where: str = "evaluation",
-    keys: Sequence[str] = ("shots", "queries"),
-) -> None:
-    """Check that a part has `way` classes and every class at least `minimum` images.
+def require_images(store: Store, part: Rows, taken: Mapping[str, int], way: int = 1, where: str = "evaluation") -> None:
+    """Check that a part has `way` classes and every class as many images as a task takes.
 
     Args:
         store: of the images.
         part: of the classes.
-        minimum: images a class.
+        taken: setting -> images a class that it asks for; where that is a single one, another image is tested.
         way: classes a task.
-        where: the settings that ask for them, as the error names them.
-        keys: of these settings, those whose sum `minimum` is; of a single one, that and 1.
+        where: the settings that these are of, as the error names them.
 
     Raises:
-        DataError: the part has fewer classes, or a class has too few images.
+        DataError: the part has fewer classes, or classes have too few images: how many have, and the smallest of them.
     """
     names = store.classes["name"].to_numpy()
     wanted = "base" if part == "held_out" else part
@@ -313,14 +305,16 @@ def require_images(
         )
     counts = np.bincount(store.labels[store.rows(part)], minlength=len(names))
     least = ids[np.argmin(counts[ids])]
+    addends = [f"{key} {number}" for key, number in taken.items()] + ["1"] * (len(taken) == 1)
+    minimum = sum(taken.values()) + (len(taken) == 1)
     if counts[least] < minimum:
         kind = "held-out images" if part == "held_out" else "images"
         cure = (
             "raise dataset.held_out or lower evaluation.queries"
             if part == "held_out"
-            else f"lower {' or '.join(f'{where}.{key}' for key in keys)}, or add images"
+            else f"lower {' or '.join(f'{where}.{key}' for key in taken)}, or add images"
         )
         raise DataError(
-            f"{store.path}: class {names[least]!r} ({part}) has only {counts[least]} {kind}; "
-            f"{where} needs {' + '.join(keys if len(keys) > 1 else (*keys, '1'))} = {minimum}: {cure}"
+            f"{store.path}: too few {kind} in {np.sum(counts[ids] < minimum)} of {len(ids)} classes ({part}), the fewest in "
+            f"{names[least]!r}, {counts[least]}; {where} needs {' + '.join(addends)} = {minimum}: {cure}"
         )

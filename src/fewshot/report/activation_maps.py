@@ -118,7 +118,7 @@ def draw_activation_maps(plan: Plan) -> None:
     part: Rows = plan.config.evaluation.part
     device = select_device(plan.config.device)
     store = open_store(plan.store_dir)
-    require_images(store, part, settings.shot + 1, where="activation_maps", keys=("shot",))
+    require_images(store, part, {"shot": settings.shot}, where="activation_maps")
     subjects = [_subject(plan, store, name, device) for name in settings.networks]
     judged = list(judge_images(store, subjects, settings.shot, part))
     examples = find_examples(judged, settings.images_per_case)

@@ -215,25 +215,24 @@ def test_meta_is_readable(tmp_path):
 def test_require_images(tmp_path):
     write(tmp_path / "store")
     store = open_store(tmp_path / "store")
-    require_images(store, "test", 2)
-    require_images(store, "base", 3)
-    require_images(store, "held_out", 1)
-    with pytest.raises(
-        DataError, match=r"class 'd' \(test\) has only 2 images; evaluation needs shots \+ queries = 3: lower ev"
-    ):
-        require_images(store, "test", 3)
-    with pytest.raises(DataError, match=r"needs shot \+ 1 = 3: lower activation_maps\.shot, or add images$"):
-        require_images(store, "test", 3, where="activation_maps", keys=("shot",))
-    with pytest.raises(DataError, match=r"needs shot \+ queries = 3: lower v\.shot or v\.queries, or add images$"):
-        require_images(store, "test", 3, where="v", keys=("shot", "queries"))
-    with pytest.raises(DataError, match=r"class 'a' \(held_out\) has only 1 held-out images"):
-        require_images(store, "held_out", 2)
+    require_images(store, "test", {"shots": 1, "queries": 1})
+    require_images(store, "base", {"shots": 1, "queries": 2})
+    require_images(store, "held_out", {"shots": 0, "queries": 1})
+    few = r"store: too few images in 1 of 1 classes \(test\), the fewest in 'd', 2; "
+    with pytest.raises(DataError, match=few + r"evaluation needs shots 1 \+ queries 2 = 3: lower evaluation\.shots or eval"):
+        require_images(store, "test", {"shots": 1, "queries": 2})
+    with pytest.raises(DataError, match=r"needs shot 2 \+ 1 = 3: lower activation_maps\.shot, or add images$"):
+        require_images(store, "test", {"shot": 2}, where="activation_maps")
+    with pytest.raises(DataError, match=r"v needs shot 1 \+ queries 2 = 3: lower v\.shot or v\.queries, or add images$"):
+        require_images(store, "test", {"shot": 1, "queries": 2}, where="v")
+    with pytest.raises(DataError, match=r"too few held-out images in 2 of 2 classes \(held_out\), the fewest in 'a', 1; "):
+        require_images(store, "held_out", {"shots": 1, "queries": 1})
 
 
 def test_require_images_of_a_part_without_classes(tmp_path):
     write(tmp_path / "store", classes=[("a", "base"), ("b", "base"), ("c", "test"), ("d", "test")])
     with pytest.raises(DataError, match="0 classes in part val"):
-        require_images(open_store(tmp_path / "store"), "val", 1)
+        require_images(open_store(tmp_path / "store"), "val", {"shots": 1, "queries": 0})
 
 
 def test_mean_and_std_do_not_depend_on_how_many_images_are_counted_at_once(tmp_path, monkeypatch):

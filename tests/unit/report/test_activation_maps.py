@@ -166,7 +166,7 @@ def test_too_few_images_are_refused(made_run: Make) -> None:
     """Twelve images a class cannot give twelve support images and a query."""
     plan = made_run(**SMALL, activation_maps={"networks": ["r12-gap", "r12-dense"], "shot": 12})
     with_networks(plan)
-    with pytest.raises(DataError, match=r"has only 12 images; activation_maps needs .* = 13"):
+    with pytest.raises(DataError, match=r"too few images in .*, 12; activation_maps needs shot 12 \+ 1 = 13"):
         draw_activation_maps(plan)
     assert not (plan.results / "figures").exists()
 
