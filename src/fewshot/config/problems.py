@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 import reprlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 from pydantic import ValidationError
@@ -16,6 +17,8 @@ MOST_NAMED = 8
 """Problems of a run file that are told at once."""
 MOST_COMPARED = 300
 """Problems of a run file that are looked at, each beside all others."""
+MOST_WRITTEN = 2**53
+"""Below it a number with a point or a power is exactly one whole number."""
 PATTERNS = {
     NAME: "is to be of small letters, digits, - and _",
     POOLINGS: "is to be support/query: gap or gmp, a stroke, then gap, gmp or dense; or flatten/flatten",
@@ -78,7 +81,9 @@ def _at(value: Any, place: Location) -> Any:
 _SAID = {
     "missing": "is missing; config/README.md says what it is",
     "union_tag_not_found": "its {discriminator} is missing; config/README.md lists what there is",
-    "union_tag_invalid": "there is no {tag!r}; known are {expected_tags}",
+    "union_tag_invalid": "there is no {tag!r};{meant} known are {expected_tags}",
+    "too_short": "has {actual_length} entries, wants {min_length} at least; config/README.md says what it is",
+    "too_long": "has {actual_length} entries, wants {max_length} at most; config/README.md says what it is",
 }
 """Kind of a problem -> its words, where these follow from pydantic's context alone."""
 
@@ -89,15 +94,16 @@ def _words(problem: Mapping[str, Any], whole: type[Settings]) -> str:
         *place, last = problem["loc"]
         key, here = str(last), _keys_at(place, whole) - {str(last)}
         if key in _keys(Settings):
-            return f"does not belong here;{_meant(key, here)} config/README.md says where it does"
-        return f"unknown key;{_meant(key, here) or _meant(key, _keys(Settings))} config/README.md lists the known ones"
+            return f"does not belong here;{meant(key, here)} config/README.md says where it does"
+        return f"unknown key;{meant(key, here) or meant(key, _keys(Settings))} config/README.md lists the known ones"
     if kind in _SAID:
-        return _SAID[kind].format(**context)
+        tags = re.findall(r"'([^']+)'", context.get("expected_tags", ""))
+        return _SAID[kind].format(**context, meant=meant(str(context.get("tag")), tags))
     if kind == "string_pattern_mismatch" and context["pattern"] in PATTERNS:
         return f"{_short(value)} {PATTERNS[context['pattern']]}"
     words = str(problem["msg"]).removeprefix("Value error, ").split(", unable to parse")[0].replace("a valid tuple", "a list")
     if words.startswith("Input should") and (value is None or isinstance(value, str | int | float)):
-        words += f", not {_short(value)}"
+        words += f", not {_short(value)}{_as_whole(value) if kind == 'int_parsing' else ''}"
     return words.replace("Input should", "should")
 
 
@@ -108,8 +114,17 @@ def _short(value: object) -> str:
     return reprlib.repr(value)
 
 
-def _meant(key: str, known: set[str]) -> str:
-    """The one of some keys that another looks like."""
+def _as_whole(value: object) -> str:
+    """How to write a whole number that was written as a power of ten, which YAML takes for text; of other values nothing."""
+    try:
+        number = float(str(value))
+    except ValueError:
+        return ""
+    return f": write {int(number)}" if number.is_integer() and abs(number) < MOST_WRITTEN else ""
+
+
+def meant(key: str, known: Iterable[str]) -> str:
+    """` <name> is meant?` of the known name that another looks like; nothing where none does."""
     close = difflib.get_close_matches(key, sorted(known), 1, cutoff=0.75)
     return f" {close[0]} is meant?" if close else ""
 

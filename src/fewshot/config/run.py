@@ -20,6 +20,7 @@ from fewshot.config.evaluation import (
 )
 from fewshot.config.extension import Extension, ImprintingSettings, JointTrainingSettings
 from fewshot.config.networks import Stage1Settings
+from fewshot.config.problems import meant
 
 
 class RunConfig(Settings):
@@ -90,9 +91,12 @@ class RunConfig(Settings):
                 )
 
     def _check_networks(self, where: str, names: tuple[str, ...]) -> None:
+        known = self.stage1.networks
         for name in names:
-            if name not in self.stage1.networks:
-                raise ValueError(f"{where} names the network {name!r}; stage1.networks has {', '.join(self.stage1.networks)}")
+            if name not in known:
+                raise ValueError(
+                    f"{where} names the network {name!r};{meant(name, known)} stage1.networks has {', '.join(known)}"
+                )
 
     def _check_validation(self) -> None:
         if isinstance(self.dataset, CubSettings) and self.dataset.split == "halves":
@@ -183,7 +187,9 @@ class RunConfig(Settings):
     def _check_adapted(self, test: EvaluatedSettings, adaptation: str) -> None:
         if adaptation not in self.stage2:
             known = ", ".join(self.stage2) or "none"
-            raise ValueError(f"evaluation.tests names the adaptation {adaptation!r}; stage2 has {known}")
+            raise ValueError(
+                f"evaluation.tests names the adaptation {adaptation!r};{meant(adaptation, self.stage2)} stage2 has {known}"
+            )
         settings = self.stage2[adaptation]
         if not isinstance(settings, ImplantingSettings):
             self._check_extended(test, adaptation, settings)
