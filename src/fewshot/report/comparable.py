@@ -12,7 +12,11 @@ from fewshot.report.paper002 import is_of_paper_002
 from fewshot.report.paper004 import is_of_paper_004
 
 MAIN_TABLES = {"000": ("4", "5"), "002": ("1",), "004": ("readme",)}
-"""Tables that compare methods, of each paper whose numbers stand in published.csv."""
+"""Tables that compare methods, of each paper whose numbers stand beside measured ones by `paper_of`."""
+OTHER = "other"
+"""Stands for the paper in rows of published.csv that tables only list, as other published results."""
+PAPERS = (*sorted([*MAIN_TABLES, "001"]), OTHER)
+"""What stands in the column `paper` of published.csv; the tables of paper 001 are of its own shape (`low_shot`)."""
 
 
 def paper_of(

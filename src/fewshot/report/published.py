@@ -11,7 +11,7 @@ import pandas as pd
 
 from fewshot.config import AdaptationSettings, ImplantingSettings, ImprintingSettings, JointTrainingSettings, NetworkSettings
 from fewshot.errors import DataError
-from fewshot.report.comparable import MAIN_TABLES, paper_of
+from fewshot.report.comparable import MAIN_TABLES, OTHER, PAPERS, paper_of
 from fewshot.report.paper001 import DATASETS, is_of_paper_001
 from fewshot.report.papers import backbone_name, stage1_name, stage2_name
 
@@ -58,7 +58,8 @@ def load_published(path: Path = PUBLISHED) -> pd.DataFrame:
     """The published numbers: one row a cell, text columns empty where there is nothing, `value` and `ci95` as floats.
 
     Raises:
-        DataError: the file is missing, its columns are not those of `COLUMNS`, or a cell is not what its column has.
+        DataError: the file is missing, its columns are not those of `COLUMNS`, a cell is not what its column has, or a row is
+            of a paper that nothing looks up.
     """
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
@@ -80,6 +81,11 @@ def load_published(path: Path = PUBLISHED) -> pd.DataFrame:
                 raise DataError(f"{path}, line {line}: {column} {cell!r} is not {words}; mend the cell")
         table[column] = found
     for line, (paper, name) in enumerate(zip(table["paper"], table["table"], strict=True), start=2):
+        if paper not in PAPERS:
+            raise DataError(
+                f"{path}, line {line}: no paper {paper!r}; known are {', '.join(PAPERS)}: write {OTHER} to have it "
+                "listed, or make it known in src/fewshot/report/comparable.py (config/published.md)"
+            )
         if paper in MAIN_TABLES and name not in (*TABLES, "text"):
             raise DataError(f"{path}, line {line}: paper {paper} has no table {name!r}; known are {', '.join(TABLES)}, text")
     return table

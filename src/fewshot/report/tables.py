@@ -11,7 +11,7 @@ from fewshot.config import AS_TRAINED, ImplantingSettings
 from fewshot.config.extension import Extension
 from fewshot.plan import Plan
 from fewshot.report.cells import ADAPTED_PAIRS, PAIRS, Key, Measured, pair_title, reported, spread_of
-from fewshot.report.comparable import MAIN_TABLES, paper_of
+from fewshot.report.comparable import MAIN_TABLES, OTHER, paper_of
 from fewshot.report.gains import gains_table
 from fewshot.report.low_shot import POPULATIONS, low_shot_tables
 from fewshot.report.papers import LABELS, backbone_name, backbone_title, stage1_name, stage2_name, usual_pooling
@@ -259,7 +259,7 @@ def _gains(run: Measured, rows: Sequence[Row]) -> Table | None:
 
 def _references(run: Measured) -> Table | None:
     """Later work on the same data set."""
-    later = run.table[run.table["paper"] == "other"]
+    later = run.table[run.table["paper"] == OTHER]
     if later.empty or not run.any_published:
         return None
     shots = sorted(later["shot"].unique())
