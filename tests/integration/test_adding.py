@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 STEP = re.compile(
     r"^New file `(?P<new>[^`]+)`:\n\n```\w+\n(?P<content>.*?)^```$"
     r"|^In `(?P<file>[^`]+)`, above `(?P<above>[^\n]+)`:\n\n```\w+\n(?P<added>.*?)^```$"
-    r"|^In `(?P<where>[^`]+)`, `(?P<old>[^`]+)` becomes `(?P<fresh>[^`]+)`\.$"
+    r"|^In `(?P<where>[^`]+)`, (?P<ticks>`` |`)(?P<old>[^\n]+?)(?: ``|`) becomes (?P=ticks)(?P<fresh>[^\n]+?)(?: ``|`)\.$"
     r"|^    (?P<command>(?:fewshot|pytest) [^\n]+)$",
     re.MULTILINE | re.DOTALL,
 )
@@ -64,7 +64,7 @@ def rows_of(project) -> list[dict[str, str]]:
 
 def test_a_backbone(copy_project, tmp_path):
     project = whole(copy_project(tmp_path / "copy"))
-    assert follow("backbone.md", project) == 10
+    assert follow("backbone.md", project) == 12
     (row,) = rows_of(project)
     assert row["backbone"] == "convmixer"
     assert row["published"] == ""
@@ -82,7 +82,7 @@ def test_a_data_set(copy_project, tmp_path):
                 picture = io.BytesIO()
                 Image.fromarray(np.asarray(draw((label, number), seed=0, size=40))).save(picture, "PNG")
                 file.writestr(f"{name}/{number}.png", picture.getvalue())
-    assert follow("dataset.md", project) == 11
+    assert follow("dataset.md", project) == 13
     (row,) = rows_of(project)
     assert row["dataset"] == "marks"
     # Snakemake knows the archive by the settings alone.
@@ -95,7 +95,7 @@ def test_a_data_set(copy_project, tmp_path):
 
 def test_a_method(copy_project, tmp_path):
     project = whole(copy_project(tmp_path / "copy"))
-    assert follow("method.md", project) == 13
+    assert follow("method.md", project) == 14
     rows = rows_of(project)
     assert [(row["method"], row["stage2"], row["shot"]) for row in rows] == [
         ("GAP", "as-trained", "1"), ("GAP", "as-trained", "2"), ("GAP + SimpleShot", "simpleshot", "1"),

@@ -6,12 +6,14 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
 import jsonschema
 import pytest
 import yaml
 
-from fewshot.config import RunConfig, load, read, schema
+from fewshot.config import RunConfig, Settings, load, read, schema
+from fewshot.config.problems import settings_in
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -71,17 +73,64 @@ def test_every_line_of_the_default_config_stands_under_a_comment():
     assert set(lonely) <= {"evaluation:", "stage1:", "dataset:"}
 
 
-def _names(model: type, found: set[str]) -> set[str]:
-    """Names of all keys, at every depth, as the schema has them."""
-    for definition in (model.model_json_schema(), *model.model_json_schema()["$defs"].values()):
-        found |= set(definition.get("properties", {}))
+def _sections() -> dict[tuple[str, str], str]:
+    """(name, kind) -> text of README.md under "### `dataset`" (no kind), "### `stage2`: imprinting" and their like."""
+    _, *parts = (ROOT / "config" / "README.md").read_text().partition("## All keys")[2].split("\n### ")
+    found: dict[tuple[str, str], str] = {}
+    for part in parts:
+        head, _, text = part.partition("\n")
+        name = re.match(r"`([\w.]+)`", head)
+        kind = re.search(r"(?:: |`name: )(\w+)", head)
+        found[name[1] if name else "", kind[1] if kind else ""] = text
     return found
 
 
+def _unexplained(model: type[Settings], sections: dict[tuple[str, str], str]) -> list[str]:
+    """`[section] key` of every key, and `[section] key: choice` of every choice of one, that its own section does not have.
+
+    Settings that are used a second time ("see above") are looked at where they come first.
+    """
+    names, missing, seen = {name for name, _ in sections}, [], set()
+
+    def look(settings: type[Settings], section: str) -> None:
+        if settings in seen:
+            return
+        seen.add(settings)
+        literals = {key: field for key, field in settings.model_fields.items() if get_origin(field.annotation) is Literal}
+        kinds = {str(choice) for field in literals.values() for choice in get_args(field.annotation)} & {k for _, k in sections}
+        texts = [sections[section, kind] for kind in ("", *kinds) if (section, kind) in sections]
+        lines = "\n".join(texts).splitlines()
+        where = f"[{section or 'The run'}]"
+        for key, field in settings.model_fields.items():
+            about = [line for line in lines if f"`{key}`" in line]
+            if not about:
+                missing.append(f"{where} {key}")
+            choices = get_args(field.annotation) if key in literals else ()
+            missing.extend(f"{where} {key}: {one}" for one in choices if not any(f"`{one}`" in line for line in about))
+            inner = next((name for name in (f"{section}.{key}", key) if name in names), section)
+            for deeper in settings_in(field.annotation):
+                look(deeper, inner)
+
+    look(model, "")
+    return list(dict.fromkeys(missing))
+
+
 def test_the_readme_of_the_configs_explains_every_key():
-    text = (ROOT / "config" / "README.md").read_text()
-    explained = set(re.findall(r"`(?:[\w.<>*]+\.)?(\w+)`", text))
-    assert _names(RunConfig, set()) <= explained, _names(RunConfig, set()) - explained
+    missing = _unexplained(RunConfig, _sections())
+    assert not missing, f"add to config/README.md: {'; '.join(missing)}"
+
+
+def test_what_the_readme_of_the_configs_lacks_is_named_with_its_section():
+    sections = _sections()
+    lacking = {("dataset", ""): "`omniglot` / ", ("dataset", "cub"): "`partial`", ("stage2", "implanting"): "`lr`"}
+    for place, there in lacking.items():
+        assert there in sections[place]
+        sections[place] = sections[place].replace(there, "")
+    del sections["stage2", "imprinting"]
+    missing = _unexplained(RunConfig, sections)
+    assert missing[:3] == ["[dataset] partial", "[dataset] name: omniglot", "[stage2] lr"]
+    assert "[stage2] method: imprinting" in missing
+    assert "[stage2] weights" in missing
 
 
 def _name(requirement: str) -> str:

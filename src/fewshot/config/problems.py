@@ -135,7 +135,7 @@ def _keys_at(place: Sequence[str | int], whole: type[Settings]) -> set[str]:
     for part in place:
         kinds = {one for one in found if any(part in get_args(one.model_fields[key].annotation) for key in _kinds(one))}
         inner = [one.model_fields[part] for one in found if isinstance(part, str) and part in one.model_fields]
-        found = kinds or {one for field in inner for one in _settings_in(field.annotation)} or found
+        found = kinds or {one for field in inner for one in settings_in(field.annotation)} or found
     return set().union(*(one.model_fields for one in found))
 
 
@@ -143,12 +143,12 @@ def _kinds(settings: type[Settings]) -> list[str]:
     return [key for key in KINDS if key in settings.model_fields]
 
 
-def _settings_in(annotation: Any) -> Iterator[type[Settings]]:
+def settings_in(annotation: Any) -> Iterator[type[Settings]]:
     """The settings that an annotation names, however deep."""
     if isinstance(annotation, type) and issubclass(annotation, Settings):
         yield annotation
     for inner in get_args(annotation):
-        yield from _settings_in(inner)
+        yield from settings_in(inner)
 
 
 def _keys(kind: type[Settings]) -> set[str]:
