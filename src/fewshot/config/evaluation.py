@@ -13,7 +13,6 @@ from fewshot.config.extension import ExtensionSettings, Method
 class ImplantingSettings(Method):
     """Implants beside the convolutions of the last residual block (paper 000, section 3.2)."""
 
-    added: ClassVar[frozenset[str]] = frozenset({"batch_norm_init"})
     gives: ClassVar[Literal["features"]] = "features"
     """What it makes of a task: channels beside the network's own features of its images."""
     method: Literal["implanting"]
@@ -21,8 +20,9 @@ class ImplantingSettings(Method):
     """Channels of each implant."""
     epochs: Annotated[int, Field(ge=0)] = 50
     """Full-batch steps over the leave-one-out subtasks."""
-    lr: Annotated[float, Field(gt=0)] = 3e-3
-    """Unpublished, as are `shortcut`, `batch_norm`, `init`; chosen on validation classes (docs/measured/study_fc100_cpu.md)."""
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    """Unpublished, as are `shortcut`, `batch_norm`, `batch_norm_init`, `init`; chosen on validation classes
+    (docs/measured/study_implants_cpu.md, study_fc100_cpu.md)."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     scale: Annotated[float, Field(gt=0)] = 10.0
     """Scale tau of the leave-one-out loss; at testing `evaluation.scale` or the network's own holds."""
@@ -33,7 +33,7 @@ class ImplantingSettings(Method):
     """Widen the residual shortcut too, by a 1x1 convolution. Unpublished."""
     batch_norm: bool = True
     """Batch normalisation of the implants over the task's support set. Unpublished."""
-    batch_norm_init: Literal["ones", "block"] = "ones"
+    batch_norm_init: Literal["ones", "block"] = "block"
     """Where its gains and biases begin. `ones`: and zeros; `block`: the means of the block's own, so that implants have the
     size of its other channels, which a cosine sees. Unpublished."""
     init: Literal["he_normal", "fan_in"] = "fan_in"
