@@ -153,6 +153,10 @@ def _data_deviations(facts: Facts, protocol: Protocol) -> list[str]:
     return found
 
 
+_BEGINS = {"ones": "ones", "block": "the block's own"}
+"""Where the batch normalisation of implants begins, in words."""
+
+
 def _stage2_deviations(adaptation: AdaptationSettings | None, protocol: Protocol) -> list[str]:
     if not isinstance(adaptation, ImplantingSettings):
         return []
@@ -165,7 +169,7 @@ def _stage2_deviations(adaptation: AdaptationSettings | None, protocol: Protocol
         found.append(f"stage 2 scale {adaptation.scale:g} instead of {protocol.implant_scale:g}")
     if adaptation.shortcut:
         found.append("implants with a widened shortcut, which the paper does not draw")
-    norm = "with" if adaptation.batch_norm else "without"
+    norm = f"from {_BEGINS[adaptation.batch_norm_init]}" if adaptation.batch_norm else "none"
     return [
         *found,
         f"implants' learning rate, weight decay, batch normalisation and initialisation are unpublished; ours are "
