@@ -78,7 +78,7 @@ def adapt(network: Network, sha256: str, store: Store, episodes: Episodes, job: 
     left = range(state.done, tasks)
     if left:  # the frozen stream may take minutes: not before the state was looked at, and not where all is done
         stream = _frozen_stream(network, sha256, store, rows)
-        own = torch.linalg.vector_norm(stream.features, dim=-1).square()
+        own = torch.linalg.vector_norm(stream.features, dim=-1).square()  # the squares of all features would take gigabytes
         left = range(state.done, tasks, tasks_at_once(stream, way, shot, device))
     bar = tqdm(initial=state.done, total=tasks, desc=f"{job.name}, {shot} shots", unit="task", mininterval=5)
     for start in left:

@@ -31,8 +31,10 @@ LARGEST_CHANGE = 2.0**-10
 Below a root mean square of 2**-15 (3e-5) half precision has too few digits; cosines and batch normalisation see directions.
 """
 PROBES = 16
+LARGEST_PROBE = 224
+"""Side of the fixed image, pixels, at most."""
 LARGEST_DIFFERENCE = 1e-3
-"""Between what is probed when a network is saved and when it is loaded, relative to the largest: machines differ by 1e-5."""
+"""Between what is probed when a network is saved and when it is loaded, relative to the largest."""
 
 
 def save_network(network: Network, folder: Path, info: Mapping[str, Any]) -> None:
@@ -44,16 +46,19 @@ def save_network(network: Network, folder: Path, info: Mapping[str, Any]) -> Non
     Args:
         network: as trained.
         folder: made if it is not there.
-        info: what model.json says beyond settings, format and hash (see docs/files.md).
+        info: what model.json says beyond settings, format and hash (see docs/files.md); with `probe`, where other code than the
+            present may have trained the network, what is known of it.
     """
     weights = folder / "model.safetensors"
     state = {name: _stored(tensor.detach().cpu()) for name, tensor in network.state_dict().items()}
     with atomic(weights) as temporary:
         temporary.write_bytes(save(state))
-    stored = copy.deepcopy(network).cpu().eval()
-    stored.load_state_dict(state)
-    probe = _probe(stored, info["image_size"])
-    told = {"probe": [float(f"{value:.6g}") for value in probe.tolist()]} if probe.isfinite().all() else {}
+    told: dict[str, Any] = {}
+    if "probe" not in info:
+        stored = copy.deepcopy(network).cpu().eval()
+        stored.load_state_dict(state)
+        probe = _probe(stored, info["image_size"])
+        told["probe"] = [float(f"{value:.6g}") for value in probe.tolist()] if probe.isfinite().all() else None
     record = {"format": FORMAT, "network": network.settings.as_dict(), **info, **told, "sha256": file_hash(weights)}
     files = [name for name in ("model.safetensors", "metrics.jsonl") if (folder / name).exists()]
     write_record(folder / "model.json", record, files)
@@ -61,9 +66,14 @@ def save_network(network: Network, folder: Path, info: Mapping[str, Any]) -> Non
 
 @torch.inference_mode()
 def _probe(network: Network, side: int) -> Tensor:
-    """What a network on the CPU, in evaluation mode, makes of a fixed image of `side` pixels: means of features, (PROBES,)."""
-    image = (torch.arange(side * side * 3) * 7919 % 256).view(1, side, side, 3)
-    features: Tensor = network(network.normalise(image)).mean((2, 3))
+    """What a network on the CPU, in evaluation mode, makes of a fixed image of `side` pixels: means of features, (PROBES,).
+
+    In double precision, which no setting of a process makes coarser.
+    """
+    side = min(side, LARGEST_PROBE)
+    image = network.normalise((torch.arange(side * side * 3) * 7919 % 256).view(1, side, side, 3))
+    with torch.autocast("cpu", enabled=False):
+        features: Tensor = copy.deepcopy(network).double()(image.double()).mean((2, 3))
     return F.adaptive_avg_pool1d(features, PROBES)[0]
 
 
@@ -102,12 +112,12 @@ def load_network(
             raise
         raise DataError(f"{folder}: not a network this version can read ({type(error).__name__}); train it again") from None
     network.eval()
-    if "probe" in info:
-        before = torch.tensor(info["probe"])
+    if info.get("probe") is not None:
+        before = torch.tensor(info["probe"], dtype=torch.float64)
         if not ((_probe(network, info["image_size"]) - before).abs().max() <= LARGEST_DIFFERENCE * before.abs().max()):
             raise DataError(
                 f"{folder}: the present code of {settings.backbone.name} computes other features with these weights than the "
-                "code that trained them; `fewshot train --force` trains the network again, or bring that code back"
+                "code that trained them; train the network again (`fewshot train --force`), or bring that code back"
             )
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network, info

@@ -67,7 +67,11 @@ def scratch_folder(out: Path) -> Iterator[Path]:
     with _parents(out), contextlib.ExitStack() as held:
         _clear_scratch(out)
         while True:
-            folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
+            try:
+                folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
+            except FileNotFoundError:  # made by another process, which has just found nothing to put there: see `_parents`
+                out.parent.mkdir(parents=True, exist_ok=True)
+                continue
             held.callback(shutil.rmtree, folder, ignore_errors=True)
             lock = held.enter_context((folder / _LOCK).open("w+"))  # both ways: see `_locked`
             _locked(lock, fcntl.LOCK_SH)

@@ -75,6 +75,7 @@ def add_classes(model: Path, images: Path, out: Path, device: torch.device | str
             network,
             folder,
             {
+                "probe": None,  # of a network of an earlier version nothing is known
                 **told, "classes": [*known, *names], "imprinted": added, "imprinted_on": info["sha256"],
                 "git_revision": provenance.git_revision(), "versions": provenance.versions(),
             },

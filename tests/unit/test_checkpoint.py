@@ -109,7 +109,7 @@ def test_code_that_computes_other_features_with_the_same_weights_is_found(tmp_pa
     load_network(tmp_path / "net")
     for name in ("relu", "silu"):
         monkeypatch.setattr(torch.nn.functional, name, lambda x, inplace=False: torch.sigmoid(x))
-    said = f"the present code of {backbone['name']} computes other features .* `fewshot train --force`"
+    said = f"the present code of {backbone['name']} computes other features .*`fewshot train --force`"
     with pytest.raises(DataError, match=said):
         load_network(tmp_path / "net")
 
@@ -120,3 +120,42 @@ def test_a_record_of_an_earlier_version_tells_no_features_and_is_read(saved, mon
     write_record(saved[1] / "model.json", info, ("model.safetensors",))
     monkeypatch.setattr(torch.nn.functional, "relu", lambda x, inplace=False: torch.sigmoid(x))
     load_network(saved[1])
+
+
+SAVED_AND_LOADED = [
+    {"backbone": {"name": "conv64", "last_pool": False}},
+    {"backbone": {"name": "c128f"}, "embedding": 8},
+    {"backbone": {"name": "resnet12", "widths": [4, 6, 8, 10]}, "training": {"augmentation": {"crop": 32}}},
+    {"backbone": {"name": "wide_resnet", "depth": 10, "width": 1}},
+    {"backbone": {"name": "resnet18"}},
+]
+
+
+@pytest.mark.parametrize("settings", SAVED_AND_LOADED)
+def test_a_network_that_is_what_it_was_is_read_whatever_the_process_computes_in(tmp_path, settings):
+    """Nor does saving one draw from the generators or change its mode."""
+    network = Network(NetworkSettings.model_validate(settings), 4, 40).train()
+    before = torch.get_rng_state()
+    save_network(network, tmp_path / "net", {"classes": list("abcd"), "image_size": 40, "name": "n"})
+    assert network.training
+    assert torch.equal(torch.get_rng_state(), before)
+    precision = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        with torch.autocast("cpu", torch.bfloat16):
+            load_network(tmp_path / "net")
+    finally:
+        torch.set_float32_matmul_precision(precision)
+
+
+def test_features_that_are_not_finite_and_those_of_unknown_code_are_not_compared(saved, tmp_path, monkeypatch):
+    network, _ = saved
+    told = {"classes": list("abcd"), "image_size": 32, "name": "n"}
+    save_network(network, tmp_path / "imprinted", {**told, "probe": None})  # on a network of an earlier version
+    monkeypatch.setattr(torch.nn.functional, "relu", lambda x, inplace=False: torch.sigmoid(x))
+    load_network(tmp_path / "imprinted")
+    with torch.no_grad():
+        network.backbone.convolutions[3][1].bias.fill_(float("inf"))
+    save_network(network, tmp_path / "broken", told)
+    assert json.loads((tmp_path / "broken/model.json").read_text())["probe"] is None
+    load_network(tmp_path / "broken")

@@ -3,6 +3,7 @@ import fcntl
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -60,6 +61,7 @@ def test_a_folder_that_another_process_takes_away_is_made_again(tmp_path, monkey
 
 HOLD = """
 import sys
+import tempfile
 from pathlib import Path
 from fewshot.locks import only_one
 with only_one(Path(sys.argv[1])):
@@ -232,3 +234,17 @@ def test_locks_hold_and_leftovers_go_where_flock_is_that_of_nfs(tmp_path, monkey
         assert not (tmp_path / ".out.abc.partial").exists()
         (folder / "file").write_text("x")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_that_a_neighbour_takes_away_is_made_again(tmp_path, monkeypatch):
+    """Another process that has nothing to put there removes the folder both made, between this one's two steps."""
+    out, made = tmp_path / "new" / "out", tempfile.mkdtemp
+
+    def taken_away(**names):
+        monkeypatch.setattr(tempfile, "mkdtemp", made)
+        out.parent.rmdir()
+        return made(**names)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", taken_away)
+    with scratch_folder(out) as scratch:
+        assert scratch.parent == out.parent

@@ -46,6 +46,7 @@ def test_the_new_network_knows_both_and_says_of_the_old_what_it_said(models, ima
     assert new["classes"] == [*old["classes"], "owl", "wren"]
     assert new["imprinted"] == [{"class": "owl", "images": 3}, {"class": "wren", "images": 1}]
     assert new["imprinted_on"] == old["sha256"]
+    assert new["probe"] == old["probe"]  # of the code that trained it, whatever code imprints
     pictures = torch.from_numpy(np.array(tiny_store.images[tiny_store.rows("test")[:4]]))
     with torch.no_grad():
         maps = before(before.normalise(pictures))

@@ -21,8 +21,8 @@ class ImplantingSettings(Method):
     epochs: Annotated[int, Field(ge=0)] = 50
     """Full-batch steps over the leave-one-out subtasks."""
     lr: Annotated[float, Field(gt=0)] = 1e-3
-    """Unpublished, as are `shortcut`, `batch_norm`, `batch_norm_init`, `init`; chosen on validation classes
-    (docs/measured/study_implants_cpu.md, study_fc100_cpu.md)."""
+    """Unpublished, as are `shortcut`, `batch_norm`, `batch_norm_init`, `init`. These were chosen on validation classes, which
+    do not tell rates apart (docs/measured/study_implants_cpu.md, study_fc100_cpu.md)."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     scale: Annotated[float, Field(gt=0)] = 10.0
     """Scale tau of the leave-one-out loss; at testing `evaluation.scale` or the network's own holds."""
@@ -34,8 +34,8 @@ class ImplantingSettings(Method):
     batch_norm: bool = True
     """Batch normalisation of the implants over the task's support set. Unpublished."""
     batch_norm_init: Literal["ones", "block"] = "block"
-    """Where its gains and biases begin. `ones`: and zeros; `block`: the means of the block's own, so that implants have the
-    size of its other channels, which a cosine sees. Unpublished."""
+    """Where its gains and biases begin. `ones`: gains of one, biases of zero; `block`: the means of the block's own (of gains
+    their size), so that implants are as long as its other channels, which a cosine sees. Unpublished."""
     init: Literal["he_normal", "fan_in"] = "fan_in"
     """Normal; `he_normal`: He et al.'s deviation, fan-out; `fan_in`: that of PyTorch's own convolutions, less. Unpublished."""
 

@@ -91,10 +91,10 @@ def decide(logits: Tensor, queries: int, num_base: int, with_base: bool = True) 
         int32 (Q + B, 2).
 
     Raises:
-        NotFiniteError: a logit is not a number, of which the largest would still be some class.
+        NotFiniteError: a logit is not a number or infinitely large: the largest of such would still be some class.
     """
-    if logits.isnan().any():
-        raise NotFiniteError("scores that are not numbers")
+    if (logits.isnan() | logits.isposinf()).any():
+        raise NotFiniteError("scores that are not numbers, or infinite")
     said = torch.full((len(logits), 2), -1, dtype=torch.int32)
     if not with_base:
         said[:queries, 1] = logits[:queries].argmax(1).int().cpu()

@@ -33,7 +33,7 @@ from fewshot.models.network import Network
 from fewshot.optimization import Draw, generator
 
 Norms = Mapping[str, tuple[float, float]]
-"""Mean gain and bias of batch normalisations: of the convolutions 1, 2 and 3, and of the shortcut, s."""
+"""Mean size of the gains and mean bias of batch normalisations: of the convolutions 1, 2 and 3, and of the shortcut, s."""
 ONES: Norms = dict.fromkeys("123s", (1.0, 0.0))
 
 STORED = torch.float16
@@ -103,8 +103,9 @@ def frozen_stream(network: Network, images: npt.NDArray[np.uint8]) -> FrozenStre
 
 
 def _norms(block: ResidualBlock) -> Norms:
+    """Gains by their size: a channel of a negative one is as long as that of a positive."""
     layers = zip("123s", (*block.convolutions, block.shortcut), strict=True)
-    return {name: (float(layer[1].weight.mean()), float(layer[1].bias.mean())) for name, layer in layers}
+    return {name: (float(layer[1].weight.abs().mean()), float(layer[1].bias.mean())) for name, layer in layers}
 
 
 class Implants:

@@ -169,7 +169,9 @@ def _stage2_deviations(adaptation: AdaptationSettings | None, protocol: Protocol
         found.append(f"stage 2 scale {adaptation.scale:g} instead of {protocol.implant_scale:g}")
     if adaptation.shortcut:
         found.append("implants with a widened shortcut, which the paper does not draw")
-    norm = f"from {_BEGINS[adaptation.batch_norm_init]}" if adaptation.batch_norm else "none"
+    norm = (
+        f"batch normalisation from {_BEGINS[adaptation.batch_norm_init]}" if adaptation.batch_norm else "no batch normalisation"
+    )
     return [
         *found,
         f"implants' learning rate, weight decay, batch normalisation and initialisation are unpublished; ours are "

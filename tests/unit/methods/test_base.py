@@ -14,8 +14,11 @@ def test_the_largest_logit_among_all_and_among_its_own_kind():
 
 
 def test_scores_that_are_not_numbers_are_no_class():
-    logits = torch.zeros(3, 4)
-    logits[1, 2] = float("nan")
-    for with_base in (True, False):
-        with pytest.raises(NotFiniteError, match="not numbers"):
-            decide(logits, 3, 2, with_base)
+    for value in (float("nan"), float("inf")):
+        logits = torch.zeros(3, 4)
+        logits[1, 2] = value
+        for with_base in (True, False):
+            with pytest.raises(NotFiniteError, match="not numbers, or infinite"):
+                decide(logits, 3, 2, with_base)
+    logits[1, 2] = -float("inf")  # a mask
+    assert decide(logits, 3, 2)[1].tolist() == [0, 1]

@@ -40,7 +40,11 @@ def test_of_the_papers_own_protocol_only_what_is_unpublished_is_said() -> None:
         "miniimagenet", 84, (600, 600), (0, 0), (64, 20), network(),
         ImplantingSettings(method="implanting", shortcut=False), 5_000, 30,
     )  # fmt: skip
-    assert deviations(mini) == [UNPUBLISHED.format("0.001, 0.01, from the block's own, fan_in"), AT_SCALE, OPEN]
+    assert deviations(mini) == [
+        UNPUBLISHED.format("0.001, 0.01, batch normalisation from the block's own, fan_in"),
+        AT_SCALE,
+        OPEN,
+    ]
     wide = network({"wide": 16})
     assert network_deviations(wide, PROTOCOLS["miniimagenet"]) == []
 
@@ -137,7 +141,7 @@ def test_implants() -> None:
         "implants of 8 channels instead of 16",
         "stage 2 scale 5 instead of 10",
         "implants with a widened shortcut, which the paper does not draw",
-        UNPUBLISHED.format("0.001, 0.01, from the block's own, fan_in"),
+        UNPUBLISHED.format("0.001, 0.01, batch normalisation from the block's own, fan_in"),
         "10,000 tasks instead of 5,000",
         AT_SCALE,
         OPEN,
@@ -147,8 +151,8 @@ def test_implants() -> None:
 @pytest.mark.parametrize(
     ("chosen", "words"),
     [
-        ({"batch_norm_init": "ones", "lr": 0.003}, "0.003, 0.01, from ones, fan_in"),
-        ({"batch_norm": False}, "0.001, 0.01, none, fan_in"),
+        ({"batch_norm_init": "ones", "lr": 0.003}, "0.003, 0.01, batch normalisation from ones, fan_in"),
+        ({"batch_norm": False}, "0.001, 0.01, no batch normalisation, fan_in"),
     ],
 )
 def test_what_implants_begin_from_is_told(chosen: dict[str, object], words: str) -> None:
