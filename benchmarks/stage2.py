@@ -140,8 +140,7 @@ def _plain(world: World, contiguous: bool) -> Callable[[], list[float]]:
     images = torch.from_numpy(world.images[world.support[0].flatten().cpu().numpy()]).to(device)
     with torch.no_grad():
         x = backbone.trunk(network.normalise(images)).contiguous(memory_format=layout)
-    channels = world.stream.inputs[0].shape[-1], world.stream.inputs[1].shape[-1]
-    initial = implanting.Implants([0], channels, settings(0), 0, device).parameters
+    initial = implanting.untrained(world.stream, [0], settings(0), 0).parameters
     start = {name: value[0].detach() for name, value in initial.items()}
     return lambda: plain.train_implants(backbone.last_block, x, world.way, start, settings(PLAIN_EPOCHS))[1]
 

@@ -31,10 +31,11 @@ LARGEST_CHANGE = 2.0**-10
 Below a root mean square of 2**-15 (3e-5) half precision has too few digits; cosines and batch normalisation see directions.
 """
 PROBES = 16
+"""Numbers that are kept of what a network makes of a fixed image."""
 LARGEST_PROBE = 224
 """Side of the fixed image, pixels, at most."""
-LARGEST_DIFFERENCE = 1e-3
-"""Between what is probed when a network is saved and when it is loaded, relative to the largest."""
+LARGEST_DIFFERENCE = 1e-4
+"""Between these numbers when a network is saved and when it is loaded, relative to the largest; six digits of each are kept."""
 
 
 def save_network(network: Network, folder: Path, info: Mapping[str, Any]) -> None:
@@ -68,12 +69,12 @@ def save_network(network: Network, folder: Path, info: Mapping[str, Any]) -> Non
 def _probe(network: Network, side: int) -> Tensor:
     """What a network on the CPU, in evaluation mode, makes of a fixed image of `side` pixels: means of features, (PROBES,).
 
-    In double precision, which no setting of a process makes coarser.
+    In double precision, which no setting of a process makes coarser; the network is left in it.
     """
     side = min(side, LARGEST_PROBE)
     image = network.normalise((torch.arange(side * side * 3) * 7919 % 256).view(1, side, side, 3))
     with torch.autocast("cpu", enabled=False):
-        features: Tensor = copy.deepcopy(network).double()(image.double()).mean((2, 3))
+        features: Tensor = network.double()(image.double()).mean((2, 3))
     return F.adaptive_avg_pool1d(features, PROBES)[0]
 
 
@@ -114,7 +115,8 @@ def load_network(
     network.eval()
     if info.get("probe") is not None:
         before = torch.tensor(info["probe"], dtype=torch.float64)
-        if not ((_probe(network, info["image_size"]) - before).abs().max() <= LARGEST_DIFFERENCE * before.abs().max()):
+        change = _probe(copy.deepcopy(network), info["image_size"]) - before
+        if not (change.abs().max() <= LARGEST_DIFFERENCE * before.abs().max()):  # nor where it is not a number
             raise DataError(
                 f"{folder}: the present code of {settings.backbone.name} computes other features with these weights than the "
                 "code that trained them; train the network again (`fewshot train --force`), or bring that code back"

@@ -193,6 +193,13 @@ class Implants:
         return locations(F.max_pool2d(maps, 2)).view(tasks, images, -1, self.width)
 
 
+def untrained(stream: FrozenStream, tasks: list[int], settings: ImplantingSettings, seed: int) -> Implants:
+    """The implants of T tasks beside the block whose stream this is, as their training begins; arguments: see `Implants`."""
+    channels = stream.inputs[0].shape[-1], stream.inputs[1].shape[-1]
+    norms = stream.norms if settings.batch_norm_init == "block" else ONES
+    return Implants(tasks, channels, settings, seed, stream.features.device, norms)
+
+
 def _deviation(name: str, channels: tuple[int, int], settings: ImplantingSettings) -> float:
     """Of the initial weights. A frozen and an implanted input of one convolution count together."""
     inputs, outputs = channels
@@ -292,9 +299,7 @@ def train_implants(
     if shot < 2:
         raise ConfigError("implants at 1 shot: the leave-one-out loss (eq. 11) needs at least two support images a class")
     seen = stream.take(support.flatten(1))
-    channels = stream.inputs[0].shape[-1], stream.inputs[1].shape[-1]
-    norms = stream.norms if settings.batch_norm_init == "block" else ONES
-    implants = Implants(tasks, channels, settings, seed, stream.features.device, norms)
+    implants = untrained(stream, tasks, settings, seed)
     optimizer = torch.optim.AdamW(implants.parameters.values(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
     poolings = settings.support_pooling, settings.query_pooling
     base = leave_one_out(seen.features, way, *poolings)  # the frozen channels' share, once a task

@@ -172,8 +172,7 @@ def test_training_equals_the_plain_loop(network, images, query_pooling, batch_no
     got, _ = train_implants(
         stream, support.view(2, WAY, SHOT), [4, 9], settings_, 0, lambda epoch, losses, right: curves.append(losses)
     )
-    norms = stream.norms if batch_norm_init == "block" else implanting.ONES
-    initial = Implants([4, 9], (8, 10), settings_, 0, torch.device("cpu"), norms).parameters
+    initial = implanting.untrained(stream, [4, 9], settings_, 0).parameters
     for task in range(2):
         start = {name: value[task] for name, value in initial.items()}
         x = block_input(network, images[support[task].numpy()])
