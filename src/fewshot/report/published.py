@@ -39,10 +39,11 @@ _CELLS: Mapping[str, tuple[Callable[[str], float], Callable[[float], bool], str]
 }  # fmt: skip
 """Column -> its value of a cell, whether that may be, and what it is to be."""
 
-_KEY = (
+KEY = (
     "dataset", "backbone", "stage1", "stage2", "stage2_support_pooling", "stage2_query_pooling", "way", "shot",
     "population", "support_pooling", "query_pooling",
 )  # fmt: skip
+"""The columns that tell a paper's settings apart: rows that agree in them are one number, printed more than once."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Published:
         self.table = table
         self._numbers: dict[tuple[Hashable, ...], Number] = {}
         own = table[table["paper"].isin(list(MAIN_TABLES)) & (table["stage1"] != "")]
-        for (paper, *key), rows in own.groupby(["paper", *_KEY], sort=False):
+        for (paper, *key), rows in own.groupby(["paper", *KEY], sort=False):
             tables = sorted(rows["table"])
             printed = f"Table{'s' if len(tables) > 1 else ''} {', '.join(tables)}"
             where = f"paper {paper}, {'README' if tables == ['readme'] else printed}"

@@ -14,6 +14,7 @@ from fewshot.config import parse
 from fewshot.data.store import open_store, write_store
 from fewshot.files import write_record
 from fewshot.plan import EvaluationJob, NetworkJob, Plan
+from fewshot.report.published import load_published
 
 PUBLISHED = Path(__file__).parents[3] / "config" / "published.csv"
 
@@ -127,6 +128,18 @@ def write_images(plan: Plan) -> str:
         files=[f"image{i}.png" for i in range(len(labels))], image_size=size, notes=["archive hash not checked"],
     )  # fmt: skip
     return open_store(plan.store_dir).data_hash
+
+
+@pytest.fixture(scope="session")
+def table() -> pd.DataFrame:
+    """The published numbers."""
+    return load_published(PUBLISHED)
+
+
+@pytest.fixture(scope="session")
+def own(table: pd.DataFrame) -> pd.DataFrame:
+    """Those of paper 000's own methods."""
+    return table[(table["paper"] == "000") & (table["stage1"] != "")]
 
 
 @pytest.fixture

@@ -6,19 +6,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from fewshot.report.published import load_published
-
 ROOT = Path(__file__).parents[3]
 PAPERS = ROOT.parent / "shared" / "papers"
 pytestmark = [
     pytest.mark.shared,
     pytest.mark.skipif(not PAPERS.is_dir(), reason="the papers' texts are not beside the project"),
 ]
-
-
-@pytest.fixture(scope="module")
-def table() -> pd.DataFrame:
-    return load_published(ROOT / "config" / "published.csv")
 
 
 def text_of(paper: str) -> str:
