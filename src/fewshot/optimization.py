@@ -56,7 +56,22 @@ def build_optimizer(
         case "adamw":
             return torch.optim.AdamW(parameters, fused=fused, **common)
         case "rmsprop":
-            return torch.optim.RMSprop(parameters, momentum=settings.momentum, **common)
+            optimizer = torch.optim.RMSprop(
+                parameters, momentum=settings.momentum, alpha=settings.smoothing, eps=settings.epsilon, **common
+            )
+            if settings.mean_square > 0:
+                _begin_at(optimizer, settings.mean_square)
+            return optimizer
+
+
+def _begin_at(optimizer: torch.optim.RMSprop, mean_square: float) -> None:
+    """Let the running mean of squared gradients begin at a number: PyTorch makes the state at the first step, of zeros."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            state = {"step": torch.zeros(()), "square_avg": torch.full_like(parameter, mean_square, requires_grad=False)}
+            if group["momentum"] > 0:
+                state["momentum_buffer"] = torch.zeros_like(parameter, requires_grad=False)
+            optimizer.state[parameter] = state
 
 
 @unique

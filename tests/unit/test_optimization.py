@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from fewshot.config import NetworkSettings, OptimizerSettings, ScheduleSettings
+from fewshot.config import FinetuningSettings, NetworkSettings, OptimizerSettings, ScheduleSettings
 from fewshot.models.network import Network
 from fewshot.optimization import Draw, build_optimizer, generator, learning_rate_factor
 
@@ -70,3 +70,33 @@ def test_momentum_is_as_set(name):
         (group,) = build_optimizer(settings, [network], {}, fused=False).param_groups
         assert group["momentum"] == momentum
         assert group.get("nesterov", False) == (name == "sgd" and nesterov and momentum > 0)
+
+
+def test_rmsprop_is_tensorflows_where_the_mean_of_squares_begins_at_one():
+    """Against its recurrences, written out; epsilon is added to the root here and inside it there."""
+    settings = FinetuningSettings().optimizer
+    assert (settings.name, settings.smoothing, settings.mean_square) == ("rmsprop", 0.9, 1.0)
+    layer = torch.nn.Linear(3, 1, bias=False)
+    start = layer.weight.detach().double()
+    optimizer = build_optimizer(settings, [layer], {}, fused=False)
+    square, step, moved = torch.ones_like(start), torch.zeros_like(start), torch.zeros_like(start)
+    for number in range(60):
+        gradient = torch.tensor([[1e-3, -0.5, 2.0]], dtype=torch.float64) * (1 + number % 3)
+        layer.weight.grad = gradient.float()
+        optimizer.step()
+        square = 0.9 * square + 0.1 * gradient**2
+        step = 0.9 * step + settings.lr * gradient / (square + 1e-10).sqrt()
+        moved += step
+    assert torch.allclose(start - layer.weight.detach().double(), moved, rtol=2e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize(("mean_square", "first"), [(0.0, 1e-3), (1.0, 1e-7)])
+def test_the_first_step_of_rmsprop_by_what_its_mean_of_squares_begins_at(mean_square, first):
+    """A gradient of 0.001 at a rate of 1e-4: from zero ten times the rate, smoothing 0.99."""
+    layer = torch.nn.Linear(1, 1, bias=False)
+    before = layer.weight.detach().clone()
+    settings = OptimizerSettings(name="rmsprop", lr=1e-4, weight_decay=0.0, mean_square=mean_square)
+    optimizer = build_optimizer(settings, [layer], {}, fused=False)
+    layer.weight.grad = torch.full((1, 1), 1e-3)
+    optimizer.step()
+    assert float(before - layer.weight.detach()) == pytest.approx(first, rel=0.02, abs=2e-8)

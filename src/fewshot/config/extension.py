@@ -57,7 +57,9 @@ class FinetuningSettings(Settings):
     epochs: Annotated[int, Field(ge=1)] = 112
     """Passes over the training images, those of a novel class counted once however often they are drawn."""
     batch_size: Annotated[int, Field(ge=2)] = 64
-    optimizer: OptimizerSettings = OptimizerSettings(name="rmsprop", lr=1e-4, weight_decay=0.0, head_factor=10.0)
+    optimizer: OptimizerSettings = OptimizerSettings(
+        name="rmsprop", lr=1e-4, weight_decay=0.0, head_factor=10.0, smoothing=0.9, epsilon=1e-5, mean_square=1.0
+    )
     """Keys left out are as here, not as in stage 1. `head_factor` is the classifier's alone, for the embedding layer is trained
     already; in joint training it is of both."""
     decay: Annotated[float, Field(gt=0, le=1)] = 0.94

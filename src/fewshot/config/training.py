@@ -14,7 +14,7 @@ from fewshot.config.episodic import EpisodicSettings, LiftedStructuredSettings
 class OptimizerSettings(Settings):
     """The optimizer of stage 1."""
 
-    added: ClassVar[frozenset[str]] = frozenset({"head_factor"})
+    added: ClassVar[frozenset[str]] = frozenset({"head_factor", "smoothing", "epsilon", "mean_square"})
     name: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
     lr: Annotated[float, Field(gt=0)] = 0.1
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
@@ -25,6 +25,13 @@ class OptimizerSettings(Settings):
     """For sgd."""
     head_factor: Annotated[float, Field(gt=0)] = 1.0
     """Learning rate of embedding layer and classifier as a multiple of the backbone's: above 1 for new layers."""
+    smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """For rmsprop: what the running mean of squared gradients keeps of itself in a step."""
+    epsilon: Annotated[float, Field(gt=0)] = 1e-8
+    """For rmsprop: added to the root of that mean."""
+    mean_square: Annotated[float, Field(ge=0)] = 0.0
+    """For rmsprop: what that mean begins at. From 0 the first steps are up to ten times the learning rate long, whatever the
+    gradient; from 1 they are as short as the gradient is small."""
 
 
 class ScheduleSettings(Settings):

@@ -125,7 +125,7 @@ def _finetuning(what: str, settings: FinetuningSettings) -> list[str]:
 
 
 def _rates(what: str, optimizer: OptimizerSettings) -> list[str]:
-    """Sentences where the optimizer, its learning rates or its momentum are others."""
+    """Sentences where the optimizer, its learning rates or its momentum are others, and on what the paper leaves open."""
     found = []
     if (optimizer.name, optimizer.lr, optimizer.head_factor) != ("rmsprop", LR, NEW_LAYERS):
         name = {"rmsprop": "RMSProp", "sgd": "SGD"}.get(optimizer.name, optimizer.name)
@@ -137,4 +137,7 @@ def _rates(what: str, optimizer: OptimizerSettings) -> list[str]:
         found.append(f"{what}: momentum {optimizer.momentum:g} instead of {MOMENTUM:g}")
     if optimizer.weight_decay:
         found.append(f"{what}: weight decay {optimizer.weight_decay:g}, of which the paper says nothing")
+    if optimizer.name == "rmsprop":
+        constants = f"{optimizer.smoothing:g}, {optimizer.epsilon:g} and {optimizer.mean_square:g}"
+        found.append(f"RMSProp's smoothing, epsilon and start are unpublished; ours are {constants}")
     return found
