@@ -75,12 +75,15 @@ def padded_crop(images: Tensor, rows: Tensor, offsets: Tensor, flips: Tensor, si
     return images[rows[:, None, None], y[:, :, None], x[:, None, :]] * inside.unsqueeze(-1)
 
 
+_ATTEMPTS = 10
+
+
 def resized_crop(
     images: Tensor, flips: Tensor, area: tuple[float, float], generator: torch.Generator, side: int | None = None
 ) -> Tensor:
-    """Random resized crops: area share uniform in `area`, aspect ratio log-uniform in 3/4..4/3, bilinear.
+    """Random resized crops as torchvision draws them: area share uniform in `area`, ratio log-uniform in 3/4..4/3, bilinear.
 
-    Crops stay inside the image: of a large share the ratio is drawn from the narrower range that leaves its area whole.
+    What does not fit into the image is drawn again, and after ten draws the whole image is taken: large shares are rarer.
 
     Args:
         images: uint8 (B, H, W, 3).
@@ -93,15 +96,19 @@ def resized_crop(
         float32 (B, side, side, 3) on the 0..255 scale.
     """
     count, height_out, width_out = len(images), side or images.shape[1], side or images.shape[2]
-    draws = torch.rand(4, count, generator=generator)
+    draws = torch.rand(2, _ATTEMPTS, count, generator=generator)
     share = area[0] + (area[1] - area[0]) * draws[0]
-    ratio = torch.exp((2 * draws[1] - 1) * (-share.log()).clamp(0.0, math.log(4 / 3)))
-    height, width = (share / ratio).sqrt(), (share * ratio).sqrt()
+    ratio = torch.exp((2 * draws[1] - 1) * math.log(4 / 3))
+    sides = torch.stack([(share / ratio).sqrt(), (share * ratio).sqrt()])
+    fits = (sides <= 1).all(0)
+    first = fits.byte().argmax(0)
+    height, width = torch.where(fits.any(0), sides.gather(1, first.expand(2, 1, -1))[:, 0], torch.ones(()))
+    places = 2 * torch.rand(2, count, generator=generator) - 1
     theta = torch.zeros(count, 2, 3)
     theta[:, 0, 0] = width * torch.where(flips, -1.0, 1.0)
     theta[:, 1, 1] = height
-    theta[:, 0, 2] = (2 * draws[2] - 1) * (1 - width)  # centre, in -1..1 coordinates
-    theta[:, 1, 2] = (2 * draws[3] - 1) * (1 - height)
+    theta[:, 0, 2] = places[0] * (1 - width)  # centre, in -1..1 coordinates
+    theta[:, 1, 2] = places[1] * (1 - height)
     source = images.permute(0, 3, 1, 2).float()
     grid = F.affine_grid(to_device(theta, source.device), [count, 3, height_out, width_out], align_corners=False)
     return F.grid_sample(source, grid, padding_mode="border", align_corners=False).permute(0, 2, 3, 1)

@@ -135,9 +135,10 @@ def _unpublished(training: TrainingSettings) -> str:
     seen += ["flips"] * augmentation.flip + ["colour jitter"] * (augmentation.color_jitter > 0)
     seen += ["lighting"] * (augmentation.lighting > 0)
     kept = "the best state on validation classes" if training.validation.keep == "best" else "the last state"
+    decay = training.optimizer.weight_decay
     return (
         "stage 1's learning rate, schedule, weight decay, augmentation and which state is kept are unpublished; ours are "
-        f"{training.optimizer.lr:g}, {training.schedule.kind}, {training.optimizer.weight_decay:g}, "
+        f"{training.optimizer.lr:g}, {training.schedule.kind}, {decay:g}{' (of tau too)' if decay else ''}, "
         f"{' and '.join(seen) or 'none'}, {kept}"
     )
 
@@ -167,13 +168,12 @@ def _stage2_deviations(adaptation: AdaptationSettings | None, protocol: Protocol
         found.append(f"implants of {adaptation.width} channels instead of {protocol.implant_width}")
     if adaptation.scale != protocol.implant_scale:
         found.append(f"stage 2 scale {adaptation.scale:g} instead of {protocol.implant_scale:g}")
-    if adaptation.shortcut:
-        found.append("implants with a widened shortcut, which the paper does not draw")
     norm = (
         f"batch normalisation from {_BEGINS[adaptation.batch_norm_init]}" if adaptation.batch_norm else "no batch normalisation"
     )
+    shortcut = "a widened shortcut" if adaptation.shortcut else "no shortcut"
     return [
         *found,
-        f"implants' learning rate, weight decay, batch normalisation and initialisation are unpublished; ours are "
-        f"{adaptation.lr:g}, {adaptation.weight_decay:g}, {norm}, {adaptation.init}",
+        f"implants' learning rate, weight decay, batch normalisation, initialisation and shortcut are unpublished; ours are "
+        f"{adaptation.lr:g}, {adaptation.weight_decay:g}, {norm}, {adaptation.init}, {shortcut}; an epoch is one step",
     ]

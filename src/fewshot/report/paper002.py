@@ -54,6 +54,8 @@ TEST_QUERIES = 15
 """Of each class."""
 OURS = "images normalised by mean and deviation of the training images; convolutions without bias, from He-normal weights"
 """What this software always does otherwise than the authors' code."""
+CHANNELS = "drawings in three equal channels instead of one"
+"""The same of Omniglot."""
 
 
 def is_of_paper_002(dataset: str, network: NetworkSettings, image_size: int, shot: int | None) -> bool:
@@ -90,6 +92,8 @@ def deviations(facts: Facts) -> list[str] | None:
     if facts.classes != protocol.classes:
         (base, test), (its_base, its_test) = facts.classes, protocol.classes
         found.append(f"{base:,} base and {test:,} test classes instead of {its_base:,} and {its_test:,}")
+    if facts.dataset == "omniglot":
+        found.append(CHANNELS)
     return found + tested(facts, protocol.tasks, TEST_QUERIES)
 
 

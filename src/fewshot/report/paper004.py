@@ -17,17 +17,15 @@ from fewshot.config import (
 from fewshot.report.setting import Facts, added_losses, counts, samples, size_seen, size_words, tested
 
 IMAGE_SIZE, SCALED, IMAGES, TASKS = 80, 92, 600, 1_000
-"""Pixels seen, of so many that images are scaled to; images of a class, all of which are trained on; tasks of the test."""
+"""Pixels seen, of so many that images are scaled to; images of a class, some of them held out there; tasks of the test."""
 STAGE1 = (225_000, 64)
-"""Iterations and batch size: 300 epochs of the 48,000 images of 80 classes."""
+"""Iterations and batch size: 300 epochs of all 48,000 images of 80 classes, for how many are held out is not recorded."""
 AREA, JITTER, LIGHTING = (0.08, 1.0), 0.4, 0.1
 """Random sized crops of fb.resnet.torch, on which the authors' training is built; their colour jitter and lighting."""
 NORMALISED = "normalised by the training images' mean and deviation, not ImageNet's"
-DRAWN = (
-    "random sized crops of a large share from a narrower range of proportions, where the authors' are drawn again, and scaled "
-    "bilinearly, not bicubically"
-)
-ORDER = "colour jitter in one order, not in any"
+DRAWN = "random sized crops of log-uniform proportions, scaled bilinearly; the authors' are of uniform ones, scaled bicubically"
+ORDER = "colour jitter in one order, kept within the range of colours; the authors' in any, and not kept within"
+KEPT = "the last state of stage 1; the authors keep the best on images held out of the trained classes, how many is unknown"
 SPLIT = (
     "the classes of Ravi and Larochelle, as the authors' split; which images their file names is not recorded, and theirs are "
     "ImageNet's own in their proportions, ours squares"
@@ -73,6 +71,8 @@ def deviations(facts: Facts) -> list[str] | None:
         found.append("trained on the base classes alone instead of base and validation classes")
     found += samples((facts.done or training.iterations, training.images_an_iteration), STAGE1)
     found += [*added_losses(training), *_stage1(training)]
+    if training.validation.keep == "last":
+        found.append(KEPT)
     found += _mapping(facts.adaptation)
     return found + tested(facts, TASKS, "remaining")
 

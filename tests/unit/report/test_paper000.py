@@ -13,9 +13,12 @@ from tests.unit.report.run_files import automatic
 
 OPEN = (
     "stage 1's learning rate, schedule, weight decay, augmentation and which state is kept are unpublished; ours are 0.1, "
-    "steps, 0.0005, padded crops and flips, the best state on validation classes"
+    "steps, 0.0005 (of tau too), padded crops and flips, the best state on validation classes"
 )
-UNPUBLISHED = "implants' learning rate, weight decay, batch normalisation and initialisation are unpublished; ours are {}"
+UNPUBLISHED = (
+    "implants' learning rate, weight decay, batch normalisation, initialisation and shortcut are unpublished; ours are {}; "
+    "an epoch is one step"
+)
 AT_SCALE = "dense queries at the scale learned in stage 1; the paper may mean that of stage 2, 10"
 
 
@@ -38,10 +41,10 @@ def test_of_the_papers_own_protocol_only_what_is_unpublished_is_said() -> None:
     assert deviations(AS_PAPER) == [OPEN]
     mini = Facts(
         "miniimagenet", 84, (600, 600), (0, 0), (64, 20), network(),
-        ImplantingSettings(method="implanting", shortcut=False), 5_000, 30,
+        ImplantingSettings(method="implanting"), 5_000, 30,
     )  # fmt: skip
     assert deviations(mini) == [
-        UNPUBLISHED.format("0.001, 0.01, batch normalisation from the block's own, fan_in"),
+        UNPUBLISHED.format("0.001, 0.01, batch normalisation from the block's own, fan_in, a widened shortcut"),
         AT_SCALE,
         OPEN,
     ]
@@ -140,8 +143,7 @@ def test_implants() -> None:
         "implants trained for 10 epochs instead of 50",
         "implants of 8 channels instead of 16",
         "stage 2 scale 5 instead of 10",
-        "implants with a widened shortcut, which the paper does not draw",
-        UNPUBLISHED.format("0.001, 0.01, batch normalisation from the block's own, fan_in"),
+        UNPUBLISHED.format("0.001, 0.01, batch normalisation from the block's own, fan_in, a widened shortcut"),
         "10,000 tasks instead of 5,000",
         AT_SCALE,
         OPEN,
@@ -151,8 +153,9 @@ def test_implants() -> None:
 @pytest.mark.parametrize(
     ("chosen", "words"),
     [
-        ({"batch_norm_init": "ones", "lr": 0.003}, "0.003, 0.01, batch normalisation from ones, fan_in"),
-        ({"batch_norm": False}, "0.001, 0.01, no batch normalisation, fan_in"),
+        ({"batch_norm_init": "ones", "lr": 0.003}, "0.003, 0.01, batch normalisation from ones, fan_in, a widened shortcut"),
+        ({"batch_norm": False}, "0.001, 0.01, no batch normalisation, fan_in, a widened shortcut"),
+        ({"shortcut": False}, "0.001, 0.01, batch normalisation from the block's own, fan_in, no shortcut"),
     ],
 )
 def test_what_implants_begin_from_is_told(chosen: dict[str, object], words: str) -> None:
@@ -192,19 +195,24 @@ def test_settings_of_the_run_files(run: str, name: str, adaptation: str, sentenc
     [
         (
             {"schedule": {"kind": "cosine"}, "augmentation": {"resized_crop": [0.25, 1], "color_jitter": 0.4}},
-            "0.1, cosine, 0.0005, random resized crops and flips and colour jitter, the best state on validation classes",
+            "0.1, cosine, 0.0005 (of tau too), random resized crops and flips and colour jitter, the best state on validation "
+            "classes",
         ),
         (
             {"augmentation": {"crop_padding": 0, "flip": False}, "validation": {"keep": "last"}},
-            "0.1, steps, 0.0005, none, the last state",
+            "0.1, steps, 0.0005 (of tau too), none, the last state",
+        ),
+        (
+            {"optimizer": {"name": "adam", "lr": 0.1, "weight_decay": 0}},
+            "0.1, steps, 0, padded crops and flips, the best state on validation classes",
         ),
         (
             {"augmentation": {"crop": 32}},
-            "0.1, steps, 0.0005, random crops of 32 px and flips, the best state on validation classes",
+            "0.1, steps, 0.0005 (of tau too), random crops of 32 px and flips, the best state on validation classes",
         ),
     ],
 )
 def test_what_stage_1_takes_where_paper_000_says_nothing(training: dict[str, Any], words: str) -> None:
-    size = 36 if "crop" in training["augmentation"] else 32
+    size = 36 if "crop" in training.get("augmentation", {}) else 32
     (said,) = deviations(replace(AS_PAPER, image_size=size, network=fc100_network(**training)))
     assert said.endswith(f"unpublished; ours are {words}")

@@ -9,6 +9,7 @@ from fewshot.report.deviations import deviations
 from fewshot.report.setting import Facts
 from tests.unit.report.run_files import RUNS, automatic
 
+CHANNELS = "drawings in three equal channels instead of one"
 OURS = "images normalised by mean and deviation of the training images; convolutions without bias, from He-normal weights"
 ONES = "batch normalisation starts from ones; the PyTorch of the paper's time drew from U(0, 1)"
 CAPPED = "at most 40,000 training tasks instead of 1,000,000"
@@ -20,8 +21,8 @@ TASK = {"kind": "episodic", "way": 60, "queries": 5}
 @pytest.mark.parametrize(
     ("run", "name", "adaptation", "sentences"),
     [
-        ("002_table1_omniglot", "lsed-1shot-uniform", "as-trained", [CAPPED, ONCE, OURS]),
-        ("002_table1_omniglot", "protonet-5shot", "as-trained", [ONES, CAPPED, ONCE, OURS]),
+        ("002_table1_omniglot", "lsed-1shot-uniform", "as-trained", [CAPPED, ONCE, OURS, CHANNELS]),
+        ("002_table1_omniglot", "protonet-5shot", "as-trained", [ONES, CAPPED, ONCE, OURS, CHANNELS]),
         ("002_table1_miniimagenet", "lsed-5shot", "as-trained", [ONES, CAPPED, OURS, "1,000 tasks instead of 600"]),
         (
             "002_table1_miniimagenet_cpu", "protonet-1shot-uniform", "as-trained",

@@ -9,11 +9,9 @@ from tests.unit.report.run_files import RUNS, automatic, changed_in
 
 WHOLE = "whole images at testing, not the central 80 of 92 px"
 NORMALISED = "normalised by the training images' mean and deviation, not ImageNet's"
-DRAWN = (
-    "random sized crops of a large share from a narrower range of proportions, where the authors' are drawn again, and scaled "
-    "bilinearly, not bicubically"
-)
-ORDER = "colour jitter in one order, not in any"
+DRAWN = "random sized crops of log-uniform proportions, scaled bilinearly; the authors' are of uniform ones, scaled bicubically"
+ORDER = "colour jitter in one order, kept within the range of colours; the authors' in any, and not kept within"
+KEPT = "the last state of stage 1; the authors keep the best on images held out of the trained classes, how many is unknown"
 VIEWS = "random views of each image, augmented as in stage 1, in place of ten crops (five places, mirrored)"
 SPLIT = (
     "the classes of Ravi and Larochelle, as the authors' split; which images their file names is not recorded, and theirs are "
@@ -30,14 +28,14 @@ AUGMENTED = {"crop": 80, "resized_crop": [0.08, 1.0], "color_jitter": 0.4, "ligh
             "004_miniimagenet", "simple-80", "mapped",
             [
                 "trained on base and validation classes: not like for like with networks trained on base classes alone",
-                SPLIT, NORMALISED, DRAWN, ORDER,
+                SPLIT, NORMALISED, DRAWN, ORDER, KEPT,
             ],
         ),
         (
             "004_miniimagenet", "wrn-80", "mapped-views",
             [
                 "trained on base and validation classes: not like for like with networks trained on base classes alone",
-                SPLIT, NORMALISED, DRAWN, ORDER,
+                SPLIT, NORMALISED, DRAWN, ORDER, KEPT,
             ],
         ),
         (
@@ -46,14 +44,14 @@ AUGMENTED = {"crop": 80, "resized_crop": [0.08, 1.0], "color_jitter": 0.4, "ligh
                 SPLIT, NORMALISED,
                 "trained on the base classes alone instead of base and validation classes",
                 "stage 1: 180,000 iterations of 64 instead of 225,000 of 64 (80 % of the samples)",
-                DRAWN, ORDER,
+                DRAWN, ORDER, KEPT,
             ],
         ),
         (
             "004_fc100", "simple-80", "mapped-views",
             [
                 "trained on base and validation classes: not like for like with networks trained on base classes alone",
-                "fc100, on which the paper has no numbers", NORMALISED, VIEWS, DRAWN, ORDER,
+                "fc100, on which the paper has no numbers", NORMALISED, VIEWS, DRAWN, ORDER, KEPT,
             ],
         ),
         (
