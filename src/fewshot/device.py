@@ -63,6 +63,18 @@ def select_device(choice: str, threads: int | None = None, *, tensor_float_32: b
     return device
 
 
+def precision_on(device: torch.device, asked: str) -> str:
+    """In what a backbone is trained on a device, in words: `bfloat16`, `TF32` or `float32`.
+
+    Args:
+        device: that computes.
+        asked: `auto` (bfloat16 on CUDA), `bfloat16` or `float32`, as the settings have it.
+    """
+    if asked == "bfloat16" or (asked == "auto" and device.type == "cuda"):
+        return "bfloat16"
+    return "TF32" if device.type == "cuda" and torch.backends.cudnn.allow_tf32 else "float32"
+
+
 @contextmanager
 def float32_convolutions() -> Iterator[None]:
     """No TF32 in convolutions, which a training on CUDA may have: for what is reported of a network while it is trained."""

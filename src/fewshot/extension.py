@@ -25,6 +25,7 @@ from fewshot import job_code, provenance
 from fewshot.checkpoint import FORMAT
 from fewshot.config.extension import Extension
 from fewshot.data.store import Store
+from fewshot.device import precision_on
 from fewshot.episodes import Episodes
 from fewshot.errors import DataError, NotFiniteError, of_the_machine, out_of_memory
 from fewshot.features import Features
@@ -107,6 +108,7 @@ def extend(
         "format": FORMAT, "method": settings.method, "name": job.name, "settings": settings.as_dict(), "tasks": tasks,
         "way": way, "shot": shot, "network_sha256": sha256, "episodes_hash": episodes.hash, "data_hash": store.data_hash,
         "code": job_code.extension(job),
+        "precision": precision_on(network.mean.device, network.settings.training.precision) if settings.trains else None,
         "seconds": round(state.seconds, 1), "device": provenance.device_words(network.mean.device),
         "threads": torch.get_num_threads(), "git_revision": provenance.git_revision(), "versions": provenance.versions(),
     }  # fmt: skip

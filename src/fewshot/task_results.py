@@ -72,6 +72,7 @@ def evaluate(plan: Plan, job: EvaluationJob, store: Store, network: Network, inf
                 "way": episodes.support.shape[1], "queries": plan.config.evaluation.queries,
                 "part": plan.config.evaluation.part, "episodes": hashes, "data_hash": store.data_hash,
                 "model_sha256": info["sha256"], "features": _features(plan, job), "adapted": _adapted(plan, job),
+                "adapted_in": _adapted_in(plan, job),
                 "device": provenance.device_words(device),
                 "code": job_code.evaluation(),
                 "git_revision": provenance.git_revision(), "versions": provenance.versions(), "settings": records,
@@ -125,6 +126,13 @@ def _adapted(plan: Plan, job: EvaluationJob, folder: Callable[[Plan, AdaptationJ
     made = (one for one in plan.adaptations if (one.network, one.name) == (job.network, job.adaptation))
     records = [folder(plan, one) / "adapt.json" for one in made]
     return [file_hash(path) for path in records if path.exists()]
+
+
+def _adapted_in(plan: Plan, job: EvaluationJob) -> str | None:
+    """In what precision stage 2 trained backbones; None: it trained none."""
+    made = (one for one in plan.adaptations if (one.network, one.name) == (job.network, job.adaptation))
+    records = [read_json(path) for one in made if (path := plan.adapted_dir(one) / "adapt.json").exists()]
+    return next((str(record["precision"]) for record in records if record.get("precision")), None)
 
 
 def _features(plan: Plan, job: EvaluationJob) -> str | None:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from fewshot.config import TrainingSettings
 from fewshot.data.augment import augment
-from fewshot.device import to_device
+from fewshot.device import precision_on, to_device
 from fewshot.errors import FewshotError, NotFiniteError
 from fewshot.intervals import in_words
 from fewshot.models.network import Network
@@ -79,10 +79,8 @@ class Trainer:
         self.progress, self.best = state.load(network, objective, self.optimizer)
         # Of fixed shapes, or a second network of a process would be compiled for all shapes, without channels-last kernels.
         self.compiled = torch.compile(network, dynamic=False) if settings.compile else network
-        precision = settings.precision
-        self.bfloat16 = precision == "bfloat16" or (precision == "auto" and self.device.type == "cuda")
-        in_tf32 = self.device.type == "cuda" and torch.backends.cudnn.allow_tf32
-        self.precision = "bfloat16" if self.bfloat16 else "TF32" if in_tf32 else "float32"
+        self.precision = precision_on(self.device, settings.precision)
+        self.bfloat16 = self.precision == "bfloat16"
 
     def run(self, stop: Callable[[int], bool]) -> bool:
         """Train to the end; False if `stop` ended it before, with the state saved.

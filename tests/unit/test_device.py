@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from fewshot.device import claim_gpu, multiplies_bfloat16, select_device
+from fewshot.device import claim_gpu, multiplies_bfloat16, precision_on, select_device
 from fewshot.errors import ConfigError
 
 
@@ -25,6 +25,18 @@ def test_a_gpu_that_pytorch_cannot_use_is_told(caplog, monkeypatch):
     assert "cannot use it" not in caplog.text
     assert select_device("auto") == torch.device("cpu")
     assert "GPU 3 is there, but this PyTorch cannot use it: computing on the CPU" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked", "in_tf32", "found"),
+    [
+        ("cpu", "auto", True, "float32"), ("cpu", "bfloat16", True, "bfloat16"), ("cuda", "auto", True, "bfloat16"),
+        ("cuda", "float32", True, "TF32"), ("cuda", "float32", False, "float32"),
+    ],
+)  # fmt: skip
+def test_the_precision_of_a_training_by_its_device(monkeypatch, kind, asked, in_tf32, found):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", in_tf32)
+    assert precision_on(torch.device(kind), asked) == found
 
 
 def test_cuda_where_there_is_none_is_an_error(monkeypatch):

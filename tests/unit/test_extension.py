@@ -60,6 +60,9 @@ def test_from_exemplars_to_a_row_of_the_summary(run, pytestconfig):
     for name in ("novel", "novel_in_all", "all"):
         assert lines[-1][name] == pytest.approx(table[name].mean())
         assert f"{name}_class_mean" in table
+    assert json.loads((folder / "adapt.json").read_text())["precision"] == "float32"
+    found = [json.loads((run.evaluation_dir(one) / "settings.json").read_text())["adapted_in"] for one in run.evaluations]
+    assert found == ["float32", None], "fine-tuned, and imprinted alone"
     published = pytestconfig.rootpath / "config" / "published.csv"
     assemble(run, published)
     summary = pd.read_csv(run.results / "summary.csv")

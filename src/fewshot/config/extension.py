@@ -47,6 +47,11 @@ class Extension(Method):
         """What it makes one vector of an image with: as the network's classifier pools; of locations (`dense`), by average."""
         return network.classifier.testing[0]
 
+    @property
+    def trains(self) -> bool:
+        """Whether the backbone is trained once more, in the precision of stage 1's settings."""
+        return False
+
     def check_network(self, name: str, network: NetworkSettings) -> None:
         """Raise ValueError where the method cannot extend a network; its message names the network and the cure."""
 
@@ -104,6 +109,11 @@ class ImprintingSettings(Extension):
         """Not in transfer."""
         return self.classes == "all"
 
+    @property
+    def trains(self) -> bool:
+        """In fine-tuning."""
+        return self.finetuning is not None
+
     def check_network(self, name: str, network: NetworkSettings) -> None:
         """A class weight is an embedding of an image."""
         classifier = network.classifier
@@ -129,6 +139,11 @@ class JointTrainingSettings(Extension):
     classifier: JointClassifierSettings = JointClassifierSettings()
     """The paper's has no normalisation (`linear`); `cosine` makes the comparison with imprinting fair."""
     finetuning: FinetuningSettings = FinetuningSettings()
+
+    @property
+    def trains(self) -> bool:
+        """Always."""
+        return True
 
     def pooling(self, network: NetworkSettings) -> SupportPooling:
         """Its own classifier's: of the network it takes the backbone alone."""

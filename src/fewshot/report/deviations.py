@@ -20,6 +20,8 @@ def deviations(facts: Facts) -> list[str]:
         found += said
         if facts.precision == "bfloat16":
             found.append("stage 1 in bfloat16; the paper names no precision")
+        if facts.adapted_in == "bfloat16":
+            found.append("stage 2 trains the network in bfloat16; the paper names no precision")
         if facts.part != "test":
             found.append("tasks drawn from the validation classes instead of the test classes")
     return list(dict.fromkeys(text.removesuffix(".") for text in (*found, *facts.notes, *facts.config_deviations)))

@@ -64,6 +64,7 @@ class SettingRecord:
         episodes: hash of the tasks.
         class_means: population -> mean over classes of each class's accuracy, of each task, where it was measured.
         run_key: tag of the job that made it.
+        adapted_in: precision in which stage 2 trained backbones; None: it trained none, or did not record it.
     """
 
     network: NetworkRecord
@@ -76,6 +77,7 @@ class SettingRecord:
     episodes: str
     run_key: str
     class_means: dict[str, Floats] = field(default_factory=dict)
+    adapted_in: str | None = None
 
     @property
     def tasks(self) -> int:
@@ -164,11 +166,8 @@ def _read_evaluation(plan: Plan, job: EvaluationJob, store: StoreRecord) -> list
             episodes = str(info["episodes"][str(evaluated.shot)])
             run_key = str(written[evaluated.key]["run_key"])
             way, queries = int(info["way"]), info["queries"]
-            records.append(
-                SettingRecord(
-                    network, job.adaptation, adaptation, evaluated, accuracies, way, queries, episodes, run_key, means
-                )
-            )
+            origin = episodes, run_key, means, info.get("adapted_in")
+            records.append(SettingRecord(network, job.adaptation, adaptation, evaluated, accuracies, way, queries, *origin))
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: damaged ({type(error).__name__}: {error}); run this evaluation again") from None
     return records
@@ -251,7 +250,7 @@ def make_rows(plan: Plan, records: Sequence[SettingRecord], store: StoreRecord, 
                 store.dataset, store.image_size, store.trained_images, store.held_out_images, store.classes, network,
                 record.adaptation_settings, evaluated.tasks, record.queries, population, config.evaluation.part,
                 store.notes, config.deviations, evaluated.query_pooling == "dense", config.evaluation.scale,
-                record.network.info.get("done"), record.network.info.get("precision"),
+                record.network.info.get("done"), record.network.info.get("precision"), record.adapted_in,
             )  # fmt: skip
             number = None
             if config.evaluation.part == "test":  # what is chosen on the validation classes has no published counterpart

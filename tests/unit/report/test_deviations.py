@@ -22,3 +22,9 @@ def test_sentences_of_the_run_files_do_not_repeat_what_is_found() -> None:
         plan = Plan(load(path))
         found = {text for job in plan.evaluations for text in deviations(facts(plan, job))}
         assert not set(plan.config.deviations) & found, path.name
+
+
+def test_the_precision_of_each_stage_is_told_by_itself() -> None:
+    bfloat16 = "stage 2 trains the network in bfloat16; the paper names no precision"
+    assert set(deviations(replace(AS_PAPER, adapted_in="bfloat16"))) - set(deviations(AS_PAPER)) == {bfloat16}
+    assert deviations(replace(AS_PAPER, adapted_in="float32")) == deviations(AS_PAPER)
