@@ -121,18 +121,21 @@ def _record(
     return {"key": setting.key, **asdict(setting), "scale": scale, "run_key": run_key, "identity": identity}
 
 
+def _adaptations(plan: Plan, job: EvaluationJob) -> list[AdaptationJob]:
+    return [one for one in plan.adaptations if (one.network, one.name) == (job.network, job.adaptation)]
+
+
 def _adapted(plan: Plan, job: EvaluationJob, folder: Callable[[Plan, AdaptationJob], Path] = Plan.adapted_dir) -> list[str]:
     """Hashes of the records of what stage 2 made for a job, as far as they are here."""
-    made = (one for one in plan.adaptations if (one.network, one.name) == (job.network, job.adaptation))
-    records = [folder(plan, one) / "adapt.json" for one in made]
+    records = [folder(plan, one) / "adapt.json" for one in _adaptations(plan, job)]
     return [file_hash(path) for path in records if path.exists()]
 
 
-def _adapted_in(plan: Plan, job: EvaluationJob) -> str | None:
-    """In what precision stage 2 trained backbones; None: it trained none."""
-    made = (one for one in plan.adaptations if (one.network, one.name) == (job.network, job.adaptation))
-    records = [read_json(path) for one in made if (path := plan.adapted_dir(one) / "adapt.json").exists()]
-    return next((str(record["precision"]) for record in records if record.get("precision")), None)
+def _adapted_in(plan: Plan, job: EvaluationJob) -> dict[int, str]:
+    """Number of shots -> in what precision stage 2 trained backbones; of what trained none, nothing."""
+    records = {one.episodes.shot: plan.adapted_dir(one) / "adapt.json" for one in _adaptations(plan, job)}
+    found = {shot: read_json(path).get("precision") for shot, path in records.items() if path.exists()}
+    return {shot: precision for shot, precision in found.items() if precision}
 
 
 def _features(plan: Plan, job: EvaluationJob) -> str | None:

@@ -62,7 +62,7 @@ def test_from_exemplars_to_a_row_of_the_summary(run, pytestconfig):
         assert f"{name}_class_mean" in table
     assert json.loads((folder / "adapt.json").read_text())["precision"] == "float32"
     found = [json.loads((run.evaluation_dir(one) / "settings.json").read_text())["adapted_in"] for one in run.evaluations]
-    assert found == ["float32", None], "fine-tuned, and imprinted alone"
+    assert found == [{"2": "float32"}, {}], "fine-tuned, and imprinted alone"
     published = pytestconfig.rootpath / "config" / "published.csv"
     assemble(run, published)
     summary = pd.read_csv(run.results / "summary.csv")

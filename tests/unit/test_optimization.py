@@ -44,6 +44,8 @@ def test_every_optimizer_gets_its_settings(name, kind):
     assert not any(parameter is network.classifier.scale for parameter in group["params"])
     if name == "sgd":
         assert group["nesterov"]
+    if name == "rmsprop":
+        assert (group["alpha"], group["eps"]) == (0.99, 1e-8)
 
 
 def test_new_layers_learn_by_their_factor():
@@ -75,10 +77,11 @@ def test_momentum_is_as_set(name):
 def test_rmsprop_is_tensorflows_where_the_mean_of_squares_begins_at_one():
     """Against its recurrences, written out; epsilon is added to the root here and inside it there."""
     settings = FinetuningSettings().optimizer
-    assert (settings.name, settings.smoothing, settings.mean_square) == ("rmsprop", 0.9, 1.0)
+    assert (settings.name, settings.smoothing, settings.epsilon, settings.mean_square) == ("rmsprop", 0.9, 1e-5, 1.0)
     layer = torch.nn.Linear(3, 1, bias=False)
     start = layer.weight.detach().double()
     optimizer = build_optimizer(settings, [layer], {}, fused=False)
+    assert (optimizer.param_groups[0]["alpha"], optimizer.param_groups[0]["eps"]) == (0.9, 1e-5)
     square, step, moved = torch.ones_like(start), torch.zeros_like(start), torch.zeros_like(start)
     for number in range(60):
         gradient = torch.tensor([[1e-3, -0.5, 2.0]], dtype=torch.float64) * (1 + number % 3)
@@ -100,3 +103,23 @@ def test_the_first_step_of_rmsprop_by_what_its_mean_of_squares_begins_at(mean_sq
     layer.weight.grad = torch.full((1, 1), 1e-3)
     optimizer.step()
     assert float(before - layer.weight.detach()) == pytest.approx(first, rel=0.02, abs=2e-8)
+
+
+def test_rmsprop_goes_on_from_a_saved_state_of_its_mean():
+    settings, gradients = OptimizerSettings(name="rmsprop", lr=1e-3, mean_square=1.0), torch.randn(6, 2, 3)
+
+    def steps(layer, optimizer, some):
+        for gradient in some:
+            layer.weight.grad = gradient.clone()
+            optimizer.step()
+
+    whole, first, second = (torch.nn.Linear(3, 2, bias=False) for _ in range(3))
+    first.load_state_dict(whole.state_dict())
+    steps(whole, build_optimizer(settings, [whole], {}, fused=False), gradients)
+    halfway = build_optimizer(settings, [first], {}, fused=False)
+    steps(first, halfway, gradients[:3])
+    second.load_state_dict(first.state_dict())
+    later = build_optimizer(settings, [second], {}, fused=False)
+    later.load_state_dict(halfway.state_dict())
+    steps(second, later, gradients[3:])
+    assert torch.equal(second.weight, whole.weight)

@@ -80,8 +80,12 @@ class FinetuningSettings(Settings):
     @field_validator("optimizer", mode="before")
     @classmethod
     def _over_these_defaults(cls, value: object) -> object:
-        usual = cls.model_fields["optimizer"].get_default()
-        return merge(usual.as_dict(), value) if isinstance(value, Mapping) else value
+        usual = cls.model_fields["optimizer"].get_default().as_dict()
+        if not isinstance(value, Mapping):
+            return value
+        if value.get("name", usual["name"]) != usual["name"]:  # what is RMSProp's alone would tell other optimizers' jobs apart
+            usual = {key: one for key, one in usual.items() if key not in ("smoothing", "epsilon", "mean_square")}
+        return merge(usual, value)
 
 
 class ImprintingSettings(Extension):

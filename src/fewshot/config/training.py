@@ -30,8 +30,8 @@ class OptimizerSettings(Settings):
     epsilon: Annotated[float, Field(gt=0)] = 1e-8
     """For rmsprop: added to the root of that mean."""
     mean_square: Annotated[float, Field(ge=0)] = 0.0
-    """For rmsprop: what that mean begins at. From 0 the first steps are up to ten times the learning rate long, whatever the
-    gradient; from 1 they are as short as the gradient is small."""
+    """For rmsprop: what that mean begins at. From 0 the first step is ten times the learning rate long (smoothing 0.99),
+    whatever the gradient, and momentum adds to it; from 1 it is as short as the gradient is small."""
 
 
 class ScheduleSettings(Settings):

@@ -76,6 +76,7 @@ def padded_crop(images: Tensor, rows: Tensor, offsets: Tensor, flips: Tensor, si
 
 
 _ATTEMPTS = 10
+"""As torchvision draws and fb.resnet.torch."""
 
 
 def resized_crop(

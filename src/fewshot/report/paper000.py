@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fewshot.config import AdaptationSettings, ImplantingSettings, NetworkSettings, TrainingSettings
+from fewshot.config import AdaptationSettings, ImplantingSettings, NetworkSettings
 from fewshot.report.setting import Facts, added_losses, counts, dashes, samples, size_seen, size_words, tested
 
 
@@ -84,7 +84,7 @@ def deviations(facts: Facts) -> list[str] | None:
         found.append(f"dense queries at scale {facts.scale:g} instead of the one learned in stage 1")
     elif facts.dense_queries and isinstance(facts.adaptation, ImplantingSettings):
         found.append("dense queries at the scale learned in stage 1; the paper may mean that of stage 2, 10")
-    return [*found, _unpublished(facts.network.training)]
+    return [*found, _unpublished(facts.network)]
 
 
 def network_deviations(network: NetworkSettings, protocol: Protocol, done: int | None = None) -> list[str]:
@@ -123,9 +123,10 @@ def network_deviations(network: NetworkSettings, protocol: Protocol, done: int |
     return found + added_losses(network.training)
 
 
-def _unpublished(training: TrainingSettings) -> str:
+def _unpublished(network: NetworkSettings) -> str:
     """What the paper leaves open in stage 1, and what is taken here."""
-    augmentation = training.augmentation
+    training, classifier = network.training, network.classifier
+    augmentation, decay = training.augmentation, training.optimizer.weight_decay
     if augmentation.resized_crop is not None:
         seen = ["random resized crops"]
     elif augmentation.crop is not None:
@@ -135,10 +136,10 @@ def _unpublished(training: TrainingSettings) -> str:
     seen += ["flips"] * augmentation.flip + ["colour jitter"] * (augmentation.color_jitter > 0)
     seen += ["lighting"] * (augmentation.lighting > 0)
     kept = "the best state on validation classes" if training.validation.keep == "best" else "the last state"
-    decay = training.optimizer.weight_decay
+    of_tau = " (of tau too)" if decay and classifier.kind == "cosine" and classifier.learn_scale else ""
     return (
         "stage 1's learning rate, schedule, weight decay, augmentation and which state is kept are unpublished; ours are "
-        f"{training.optimizer.lr:g}, {training.schedule.kind}, {decay:g}{' (of tau too)' if decay else ''}, "
+        f"{training.optimizer.lr:g}, {training.schedule.kind}, {decay:g}{of_tau}, "
         f"{' and '.join(seen) or 'none'}, {kept}"
     )
 

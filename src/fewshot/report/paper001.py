@@ -139,5 +139,5 @@ def _rates(what: str, optimizer: OptimizerSettings) -> list[str]:
         found.append(f"{what}: weight decay {optimizer.weight_decay:g}, of which the paper says nothing")
     if optimizer.name == "rmsprop":
         constants = f"{optimizer.smoothing:g}, {optimizer.epsilon:g} and {optimizer.mean_square:g}"
-        found.append(f"RMSProp's smoothing, epsilon and start are unpublished; ours are {constants}")
+        found.append(f"{what}: RMSProp's smoothing, epsilon and start of its mean are unpublished; ours are {constants}")
     return found

@@ -166,8 +166,12 @@ def _read_evaluation(plan: Plan, job: EvaluationJob, store: StoreRecord) -> list
             episodes = str(info["episodes"][str(evaluated.shot)])
             run_key = str(written[evaluated.key]["run_key"])
             way, queries = int(info["way"]), info["queries"]
-            origin = episodes, run_key, means, info.get("adapted_in")
-            records.append(SettingRecord(network, job.adaptation, adaptation, evaluated, accuracies, way, queries, *origin))
+            records.append(
+                SettingRecord(
+                    network, job.adaptation, adaptation, evaluated, accuracies, way, queries, episodes, run_key, means,
+                    adapted_in=(info.get("adapted_in") or {}).get(str(evaluated.shot)),
+                )
+            )  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: damaged ({type(error).__name__}: {error}); run this evaluation again") from None
     return records

@@ -26,7 +26,7 @@ class Facts:
         scale: tau of dense queries where the run sets one; None: the network's own.
         done: iterations that stage 1 really took, fewer than its setting where patience ended it; None: not recorded.
         precision: of stage 1's backbone: `float32`, `TF32` or `bfloat16`; None: not recorded.
-        adapted_in: the same of a backbone that stage 2 trains; None: it trains none.
+        adapted_in: the same of a backbone that stage 2 trains; None: it trains none, or did not record it.
     """
 
     dataset: str

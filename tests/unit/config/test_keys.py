@@ -50,3 +50,12 @@ def test_keys_under_which_networks_were_trained_stay(run, store, networks):
     plan = Plan(load(ROOT / "config" / "runs" / f"{run}.yaml"))
     assert plan.store == store
     assert [job.key.rpartition("-")[2] for job in plan.networks][: len(networks)] == networks
+
+
+@pytest.mark.parametrize(
+    ("run", "adaptation", "key"),
+    [("001_fc100_cpu", "imprinting-ft", "2aa9f30b56"), ("000_table5_fc100", "implants", "53c29a1af7")],
+)
+def test_keys_under_which_adaptations_were_made_stay(run, adaptation, key):
+    plan = Plan(load(ROOT / "config" / "runs" / f"{run}.yaml"))
+    assert {job.key.rpartition("-")[2] for job in plan.adaptations if job.name == adaptation} == {key}

@@ -76,11 +76,14 @@ def test_resized_crops_have_the_areas_and_proportions_of_torchvisions(area):
     width, height = (out[:, 50, -2, 0] - out[:, 50, 1, 0]) / 97, (out[:, -2, 50, 1] - out[:, 1, 50, 1]) / 97
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        theirs = [RandomResizedCrop.get_params(many[0].permute(2, 0, 1), list(area), [3 / 4, 4 / 3]) for _ in range(2000)]
-    sides = torch.tensor(theirs, dtype=torch.float64)[:, 2:] / 100
+        large = torch.empty(3, 1000, 1000)  # their sides are whole pixels
+        theirs = [RandomResizedCrop.get_params(large, list(area), [3 / 4, 4 / 3]) for _ in range(2000)]
+    sides = torch.tensor(theirs, dtype=torch.float64)[:, 2:] / 1000
     quantiles = torch.linspace(0.02, 0.98, 9, dtype=torch.float64)
     for mine, other in ((width * height, sides.prod(1)), (width / height, sides[:, 1] / sides[:, 0])):
         torch.testing.assert_close(mine.double().quantile(quantiles), other.quantile(quantiles), atol=0.035, rtol=0)
+    whole = [float(((one > 0.995).all(-1)).double().mean()) for one in (torch.stack([width, height], -1), sides)]
+    assert whole[0] == pytest.approx(whole[1], abs=0.03)
 
 
 def test_colour_jitter_equals_torchvisions_functions_image_by_image(images):

@@ -190,6 +190,12 @@ def test_settings_of_the_run_files(run: str, name: str, adaptation: str, sentenc
     assert automatic(run, name, adaptation) == sentences
 
 
+@pytest.mark.parametrize("classifier", [{"learn_scale": False}, {"kind": "linear"}])
+def test_weight_decay_is_not_of_a_tau_that_is_not_learned(classifier: dict[str, Any]) -> None:
+    assert "of tau too" in " ".join(deviations(AS_PAPER))
+    assert "of tau too" not in " ".join(deviations(replace(AS_PAPER, network=network(classifier=classifier))))
+
+
 @pytest.mark.parametrize(
     ("training", "words"),
     [
