@@ -23,6 +23,7 @@ DIGITS = 1e-4
 STORED = {
     "000_table4_eighth_cpu": 63,
     "000_table5_fc100_cpu": 33,
+    "000_table5_fc100_whole_dense_cpu": 16,
     "002_table1_miniimagenet_amx_cpu": 6,
     "002_table1_omniglot_nearest_cpu": 6,
     "004_miniimagenet_simple_cpu": 18,
