@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from fewshot.intervals import interval
 from fewshot.report.published import PUBLISHED, load_published
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +30,7 @@ STORED = {
     "004_miniimagenet_simple_cpu": 18,
     "004_miniimagenet_simple_joint_cpu": 6,
     "strong_fc100_resnet12_cpu": 18,
+    "study_seeds_fc100_cpu": 34,
     "study_implants_size_fc100_cpu": 26,
     "study_implants_size_miniimagenet_cpu": 26,
     "study_recipe_fc100_cpu": 27,
@@ -56,7 +58,7 @@ def rows(page: Path) -> Iterator[tuple[int, tuple[str, ...], str]]:
 
 @cache
 def numbers(run: str) -> Pairs:
-    """Every accuracy and paired difference of a run with its interval, in percent."""
+    """Every accuracy and paired difference of a run with its interval over tasks, and over seeds where it has several."""
     summary, paired = (pd.read_csv(RESULTS / run / name) for name in ("summary.csv", "paired.csv"))
     found = list(zip(summary["accuracy"], summary["ci95"], strict=True))
     differences = [paired]
@@ -66,6 +68,11 @@ def numbers(run: str) -> Pairs:
     for table in differences:
         pairs = list(zip(table["difference"], table["ci95"], strict=True))
         found += pairs + [(-value, ci95) for value, ci95 in pairs if run in REVERSED]
+    if (RESULTS / run / "seeds.csv").exists():
+        seeds = pd.read_csv(RESULTS / run / "seeds.csv")
+        found += zip(seeds["accuracy"], seeds["ci95_seeds"], strict=True)
+        places = [name for name in paired.columns if name not in ("seed", "difference", "ci95", "excludes_zero")]
+        found += [interval(group.to_numpy()) for _, group in paired.groupby(places)["difference"]]
     return found
 
 
