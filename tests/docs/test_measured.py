@@ -27,6 +27,7 @@ STORED = {
     "000_table5_fc100_whole_dense_cpu": 16,
     "002_table1_miniimagenet_amx_cpu": 6,
     "002_table1_omniglot_nearest_cpu": 6,
+    "002_table1_omniglot_whole_cpu": 7,
     "004_miniimagenet_simple_cpu": 18,
     "004_miniimagenet_simple_joint_cpu": 6,
     "strong_fc100_resnet12_cpu": 18,
