@@ -15,6 +15,7 @@ import torch
 
 from fewshot import job_code, provenance
 from fewshot.checkpoint import save_network
+from fewshot.data.held_out import trained_on
 from fewshot.data.store import Store
 from fewshot.device import multiplies_bfloat16
 from fewshot.files import atomic
@@ -26,7 +27,7 @@ from fewshot.plan import NetworkJob
 from fewshot.resume import State
 from fewshot.sampling import build_sampling
 from fewshot.training import Trainer
-from fewshot.validation import Validation
+from fewshot.validation import build_validation
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ def prepare(
     """The training of a job, as far as it has come: see `train`."""
     settings = job.settings.training
     torch.manual_seed(job.seed)
-    rows, names = store.trained_on(settings.parts)
+    rows, names = trained_on(store, settings)
     weights_hash = provenance.pretrained_hash(job.settings)  # once: the file may be another one when the training ends
     network = Network(job.settings, len(names), store.image_size, store.mean, store.std)
     network.load_pretrained()
@@ -53,7 +54,7 @@ def prepare(
         name=job.name,
         seed=job.seed,
         state=State(state_path, training_identity(store, job, teacher[1] if teacher else None, weights_hash)),
-        validate=Validation(store, settings.validation, job.seed) if settings.validation.every else None,
+        validate=build_validation(store, settings, job.seed) if settings.validation.every else None,
         factors={network.embedding: factor, network.classifier: factor},
         weights_hash=weights_hash,
     )
@@ -80,10 +81,10 @@ def train(
 
     Raises:
         FewshotError: the loss, or a parameter, is not finite (names the iteration; the last good state stays).
-        DataError: the state is damaged, or of another training; the validation classes do not do for their tasks.
+        DataError: the state is damaged, or of another training; the images do not do for its validation.
     """
     trainer = prepare(store, job, device, state_path(folder), teacher)
-    rows, names = store.trained_on(trainer.settings.parts)
+    rows, names = trained_on(store, trainer.settings)
     logger.info(
         "training %s (seed %d) on %s: %d images of %d classes, %s, %d iterations of %d",
         job.name, job.seed, provenance.device_words(device), len(rows), len(names),
@@ -104,7 +105,7 @@ def training_identity(store: Store, job: NetworkJob, teacher: str | None, weight
 def write_outputs(store: Store, job: NetworkJob, trainer: Trainer, folder: Path, teacher: str | None = None) -> None:
     """metrics.jsonl, model.safetensors, model.json, in this order: a folder with model.json is complete."""
     settings, progress, network = trainer.settings, trainer.progress, trainer.network
-    rows, names = store.trained_on(settings.parts)
+    rows, names = trained_on(store, settings)
     keep = settings.validation.keep
     iteration = progress.best_iteration if keep == "best" else progress.iteration
     with atomic(folder / "metrics.jsonl") as temporary:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import torch
+
 from fewshot import episodes
+from fewshot.config import ClassificationSettings
+from fewshot.data.held_out import trained_on
 from fewshot.data.store import Store, require_images
 from fewshot.errors import DataError
 from fewshot.plan import Plan
+from fewshot.sampling import require_tasks
 from fewshot.validation import require_validation
 
 
@@ -13,16 +18,18 @@ def require(store: Store, plan: Plan) -> None:
     """Check that the store has the images that a run's trainings, tests and activation maps take.
 
     Raises:
-        DataError: the tasks, a population, a network's validation or the activation maps need classes or images that are not
-            there.
+        DataError: the tasks of tests or of trainings, a population, a network's validation or the activation maps need classes
+            or images that are not there.
     """
     for shot in plan.config.evaluation.shots:
         episodes.require(store, plan.episodes(shot))
     _require_held_out(store, plan)
     for job in plan.networks:
-        validation = job.settings.training.validation
-        if validation.every:
-            require_validation(store, validation)
+        training = job.settings.training
+        if not isinstance(training.objective, ClassificationSettings):
+            require_tasks(training.objective, torch.from_numpy(store.labels[trained_on(store, training)[0]]))
+        if training.validation.every:
+            require_validation(store, training)
     maps = plan.config.activation_maps
     if maps is not None:
         require_images(store, plan.config.evaluation.part, {"shot": maps.shot}, where="activation_maps")

@@ -93,14 +93,8 @@ class Tasks:
     def __init__(self, rows: Tensor, labels: Tensor, settings: EpisodicSettings | LiftedStructuredSettings, seed: int) -> None:
         self.seed, self.settings, self.images = seed, settings, settings.images
         self.batch_size = settings.way * self.images
+        require_tasks(settings, labels)
         classes, sizes = torch.unique(labels, return_counts=True)
-        where = "stage1.training.objective"
-        if len(classes) < settings.way:
-            raise DataError(f"{where}.way is {settings.way}, but training has only {len(classes)} classes: lower it")
-        if int(sizes.min()) < self.images:
-            raise DataError(
-                f"{where} asks for {self.images} images a class, but a training class has only {int(sizes.min())}: lower them"
-            )
         self.padded = torch.full((len(classes), int(sizes.max())), -1, dtype=torch.int64)
         for i, label in enumerate(classes):
             self.padded[i, : sizes[i]] = rows[labels == label]
@@ -111,6 +105,22 @@ class Tasks:
         classes = self.padded[torch.randperm(len(self.padded), generator=draws)[: self.settings.way]]
         keys = torch.rand(classes.shape, generator=draws).masked_fill(classes < 0, 2.0)  # absent ones last
         return classes.gather(1, torch.argsort(keys, dim=1, stable=True)[:, : self.images]).flatten()
+
+
+def require_tasks(settings: EpisodicSettings | LiftedStructuredSettings, labels: Tensor) -> None:
+    """Check that training images of these classes, int64 (N,), give the tasks of an objective.
+
+    Raises:
+        DataError: there are fewer classes than `way`, or a class has fewer images than a task takes.
+    """
+    classes, sizes = torch.unique(labels, return_counts=True)
+    where = "stage1.training.objective"
+    if len(classes) < settings.way:
+        raise DataError(f"{where}.way is {settings.way}, but training has only {len(classes)} classes: lower it")
+    if int(sizes.min()) < settings.images:
+        raise DataError(
+            f"{where} asks for {settings.images} images a class, but a training class has only {int(sizes.min())}: lower them"
+        )
 
 
 def build_sampling(settings: TrainingSettings, rows: Tensor, labels: Tensor, seed: int) -> Sampling:

@@ -7,9 +7,10 @@ import torch
 
 from fewshot.base_training import prepare, train
 from fewshot.checkpoint import load_network
+from fewshot.data.held_out import trained_on, validated_on
 from fewshot.errors import DataError
 from fewshot.plan import Plan
-from fewshot.validation import Validation
+from fewshot.validation import FewShotAccuracy
 from tests.unit.stage1_jobs import CPU, changed, episodic
 
 
@@ -57,7 +58,7 @@ def test_validation_classes_that_do_not_do_are_refused_by_name(tiny_store, job, 
 
 def test_best_is_the_best_validation_and_last_is_the_last(tiny_store, job, tmp_path, monkeypatch):
     scores = iter([{"accuracy": 50.0, "ci95": 1.0}, {"accuracy": 40.0, "ci95": 1.0}] * 2)
-    monkeypatch.setattr(Validation, "__call__", lambda self, network: next(scores))
+    monkeypatch.setattr(FewShotAccuracy, "__call__", lambda self, network: next(scores))
     train(tiny_store, job, tmp_path / "best", CPU)
     last = job.settings.training.validation.model_copy(update={"keep": "last"})
     train(tiny_store, changed(job, validation=last), tmp_path / "last", CPU)
@@ -87,7 +88,7 @@ def test_validation_over_one_task_has_no_interval_and_is_that_of_the_kept_state(
 @pytest.mark.parametrize("network", ["c128f-gap", "resnet12-dense"])
 def test_held_out_images_are_never_trained_on(tiny_config, tiny_store, network, tmp_path):
     trainer = prepare(tiny_store, Plan(tiny_config).network(network, 0), CPU, tmp_path / "s")
-    rows = tiny_store.trained_on(trainer.settings.parts)[0][torch.cat([trainer.batches(t) for t in range(200)])]
+    rows = trained_on(tiny_store, trainer.settings)[0][torch.cat([trainer.batches(t) for t in range(200)])]
     assert set(rows) == set(tiny_store.rows("base"))
     assert not tiny_store.held_out[rows].any()
 
@@ -103,7 +104,7 @@ def test_training_on_validation_classes_too_is_an_option(tiny_store, job, tmp_pa
     validation = job.settings.training.validation.model_copy(update={"every": 0, "keep": "last"})
     job = changed(job, validation=validation, classes="base+val")
     trainer = prepare(tiny_store, job, CPU, tmp_path / "s")
-    rows = tiny_store.trained_on(trainer.settings.parts)[0][torch.cat([trainer.batches(t) for t in range(200)])]
+    rows = trained_on(tiny_store, trainer.settings)[0][torch.cat([trainer.batches(t) for t in range(200)])]
     assert set(rows) == set(tiny_store.rows("base")) | set(tiny_store.rows("val"))
     train(tiny_store, job, tmp_path / "net", CPU)
     network, info = load_network(tmp_path / "net")
@@ -112,12 +113,27 @@ def test_training_on_validation_classes_too_is_an_option(tiny_store, job, tmp_pa
     assert len(network.classifier.weight) == (parts != "test").sum()
 
 
+def test_a_training_on_all_classes_may_be_validated_on_held_out_images(tiny_store, job, tmp_path):
+    """As paper 004's authors keep the state that is best on images held out of the trained classes."""
+    validation = job.settings.training.validation.model_copy(update={"measure": "classification"})
+    job = changed(job, validation=validation, classes="base+val")
+    trainer = prepare(tiny_store, job, CPU, tmp_path / "s")
+    rows = trained_on(tiny_store, trainer.settings)[0][torch.cat([trainer.batches(t) for t in range(300)])]
+    held_out = validated_on(tiny_store, trainer.settings)
+    assert set(held_out) > set(tiny_store.rows("held_out"))
+    assert set(rows) == (set(tiny_store.rows("base")) | set(tiny_store.rows("val"))) - set(held_out)
+    train(tiny_store, job, tmp_path / "net", CPU)
+    info = load_network(tmp_path / "net")[1]
+    assert info["validation"]["iteration"] == info["iteration"]
+    assert info["training_images"] == len(set(rows))
+
+
 def test_training_on_tasks_of_validation_classes_too_is_an_option(tiny_store, job, tmp_path):
     """As Snell's code trains again at the end, for as long as a first training and its patience say."""
     validation = {"every": 0, "keep": "last"}
     job = episodic(job, validation=validation, classes="base+val", iterations=5)
     trainer = prepare(tiny_store, job, CPU, tmp_path / "s")
-    rows = tiny_store.trained_on(trainer.settings.parts)[0][torch.cat([trainer.batches(t) for t in range(200)])]
+    rows = trained_on(tiny_store, trainer.settings)[0][torch.cat([trainer.batches(t) for t in range(200)])]
     assert set(tiny_store.labels[rows]) == set(range(tiny_store.num_base)) | set(tiny_store.labels[tiny_store.rows("val")])
     train(tiny_store, job, tmp_path / "net", CPU)
     info = load_network(tmp_path / "net")[1]

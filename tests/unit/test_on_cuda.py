@@ -34,7 +34,7 @@ from fewshot.new_classes import add_classes
 from fewshot.optimization import build_optimizer
 from fewshot.plan import Plan
 from fewshot.report import activation_maps, class_vectors
-from fewshot.validation import Validation
+from fewshot.validation import FewShotAccuracy, HeldOutAccuracy
 from tests.unit.pretended_cuda import CUDA, PretendedCuda
 
 STILL = {"every": 0, "keep": "last"}
@@ -376,10 +376,23 @@ def test_validation_leaves_the_features_on_the_device(both, store, name):
     job = plan.network(name, 0)
     with PretendedCuda() as gpu:
         network, _ = load_network(plan.network_dir(job), CUDA)
-        validation = Validation(store, job.settings.training.validation, 0)
+        validation = FewShotAccuracy(store, job.settings.training.validation, 0)
         places = [place for _, place in waits(gpu, lambda: validation(network)) if "features.py" in place]
         assert len(places) == 1
         assert len(validation.rows) <= batch_size(CUDA, store.image_size)  # one batch: its images go up, nothing comes down
+
+
+@ONLY_TASKS
+def test_classification_of_held_out_images_waits_once(both, store):
+    plan = both[0]["cuda"]
+    job = plan.network("dense", 0)
+    validation = HeldOutAccuracy(store, job.settings.training)
+    with PretendedCuda() as gpu:
+        network, _ = load_network(plan.network_dir(job), CUDA)
+        places = waits(gpu, lambda: validation(network))
+        assert len([place for _, place in places if "validation.py" in place]) == 1
+        found = validation(network)
+    assert found == validation(load_network(plan.network_dir(job))[0])
 
 
 @ONLY_TASKS

@@ -15,6 +15,7 @@ def plan_of(tiny_config):
 
 
 MAPS = {"networks": ["c128f-gap", "resnet12-dense"]}
+ON_TASKS = {"backbone": {"name": "conv64"}, "classifier": {"kind": "none", "pooling": "flatten"}}
 
 
 def test_what_is_there_is_enough(tiny_store, plan_of):
@@ -32,6 +33,13 @@ def test_what_is_there_is_enough(tiny_store, plan_of):
         (
             {"stage1": {"networks": {"resnet12-dense": {"training": {"validation": {"queries": 19}}}}}},
             r"lower stage1\.training\.validation\.shot or stage1\.training\.validation\.queries",
+        ),
+        (
+            {
+                "stage1": {"networks": {"tasks": ON_TASKS | {"training": {"objective": {"kind": "episodic", "way": 99}}}}},
+                "evaluation": {"tests": [{"networks": ["tasks"], "poolings": ["flatten/flatten"]}]},
+            },
+            "objective\\.way is 99, but training has only",
         ),
     ],
 )

@@ -13,14 +13,14 @@ import yaml
 
 from fewshot import requirements
 from fewshot.config import CubSettings, DatasetSettings, FolderSettings, GlyphsSettings, OmniglotSettings, load
-from fewshot.data.held_out import divided, held_out_rows
+from fewshot.data.held_out import divided, held_out_rows, trained_on
 from fewshot.data.sources import glyphs
 from fewshot.data.splits import Split, drawn, published_split
 from fewshot.data.store import Store
 from fewshot.errors import DataError
 from fewshot.plan import Plan
 from fewshot.sampling import build_sampling
-from fewshot.validation import Validation
+from fewshot.validation import build_validation
 
 ROOT = Path(__file__).parents[2]
 FILES = [ROOT / "config" / "config.yaml", *sorted((ROOT / "config" / "runs").glob("*.yaml"))]
@@ -74,12 +74,12 @@ def check(plan: Plan, store: Store) -> None:
         assert all(len(test) for _, test in divided(store, config.evaluation.part))
     for job in plan.networks:
         training = job.settings.training
-        rows, names = store.trained_on(training.parts)
+        rows, names = trained_on(store, training)
         sampling = build_sampling(training, torch.from_numpy(rows), torch.from_numpy(store.labels[rows]), job.seed)
         assert len(sampling(0)) == sampling.batch_size <= len(rows)
         assert len(names) > 1
         if training.validation.every:
-            Validation(store, training.validation, job.seed)
+            build_validation(store, training, job.seed)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

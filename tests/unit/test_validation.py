@@ -6,15 +6,17 @@ from fewshot import nearest_prototype
 from fewshot import validation as module
 from fewshot.config import NetworkSettings
 from fewshot.device import float32_convolutions
+from fewshot.errors import NotFiniteError
 from fewshot.features import Features, compute
+from fewshot.intervals import interval
 from fewshot.models.network import Network
-from fewshot.validation import Validation
+from fewshot.validation import FewShotAccuracy, HeldOutAccuracy, build_validation
 
 
 def test_validation_sees_only_validation_classes(tiny_store, tiny_plan):
     job = tiny_plan.network("resnet12-dense", 0)
     settings = job.settings.training.validation.model_copy(update={"images_per_class": 8})
-    validation = Validation(tiny_store, settings, 0)
+    validation = FewShotAccuracy(tiny_store, settings, 0)
     parts = tiny_store.classes["part"].to_numpy()[tiny_store.labels[validation.rows]]
     assert (parts == "val").all()
     assert len(validation.rows) == 8 * (tiny_store.classes["part"] == "val").sum()
@@ -30,7 +32,7 @@ def test_validation_pools_as_the_network_is_tested(tiny_store, tiny_plan, monkey
     job = tiny_plan.network("resnet12-dense", 0)
     settings = NetworkSettings.model_validate({"backbone": {"name": "c128f"}, "classifier": {"pooling": pooling}})
     network = Network(settings, tiny_store.num_base, tiny_store.image_size)
-    assert 0 <= Validation(tiny_store, job.settings.training.validation, 0)(network)["accuracy"] <= 100
+    assert 0 <= FewShotAccuracy(tiny_store, job.settings.training.validation, 0)(network)["accuracy"] <= 100
     assert seen == [(support, pooling)]
 
 
@@ -43,7 +45,7 @@ def test_what_is_reported_while_training_has_no_rounded_convolutions(tiny_store,
     )
     job = tiny_plan.network("resnet12-dense", 0)
     network = Network(job.settings, tiny_store.num_base, tiny_store.image_size)
-    Validation(tiny_store, job.settings.training.validation, 0)(network)
+    FewShotAccuracy(tiny_store, job.settings.training.validation, 0)(network)
     assert seen == [False]
     with pytest.raises(ZeroDivisionError), float32_convolutions():
         _ = 1 / 0
@@ -55,7 +57,7 @@ def test_validation_is_of_the_network_as_it_is_tested_and_changes_nothing_of_it(
     torch.manual_seed(0)
     network = Network(job.settings, tiny_store.num_base, tiny_store.image_size).train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    validation = Validation(tiny_store, job.settings.training.validation, 0)
+    validation = FewShotAccuracy(tiny_store, job.settings.training.validation, 0)
     found = validation(network)
     assert network.training
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
@@ -70,7 +72,7 @@ def test_dense_queries_are_validated_at_the_networks_scale(tiny_store, tiny_plan
     network = Network(job.settings, tiny_store.num_base, tiny_store.image_size)
     with torch.no_grad():
         network.classifier.scale.fill_(37.0)
-    Validation(tiny_store, job.settings.training.validation, 0)(network)
+    FewShotAccuracy(tiny_store, job.settings.training.validation, 0)(network)
     assert scales == [37.0]
 
 
@@ -84,7 +86,7 @@ def test_a_network_trained_on_tasks_is_validated_by_its_distance(tiny_store, tin
     )
     torch.manual_seed(0)
     network = Network(settings, tiny_store.num_base, tiny_store.image_size)
-    validation = Validation(tiny_store, tiny_plan.network("resnet12-dense", 0).settings.training.validation, 0)
+    validation = FewShotAccuracy(tiny_store, tiny_plan.network("resnet12-dense", 0).settings.training.validation, 0)
     with torch.no_grad():  # long prototypes attract by angle and repel by distance
         network.backbone.convolutions[-1][1].bias.copy_(torch.linspace(0, 3, 8))
     found, tasks = validation(network)["accuracy"], validation.episodes
@@ -98,6 +100,39 @@ def test_a_network_trained_on_tasks_is_validated_by_its_distance(tiny_store, tin
 
 def test_another_seed_validates_on_other_tasks(tiny_store, tiny_plan):
     settings = tiny_plan.network("resnet12-dense", 0).settings.training.validation
-    first, again, other = (Validation(tiny_store, settings, seed).episodes.query for seed in (0, 0, 1))
+    first, again, other = (FewShotAccuracy(tiny_store, settings, seed).episodes.query for seed in (0, 0, 1))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize(
+    ("classifier", "limit"),
+    [({"pooling": "gap"}, None), ({"pooling": "dense"}, None), ({"kind": "linear", "pooling": "flatten"}, 2)],
+)
+def test_held_out_images_are_classified_as_one_at_a_time_would_be(tiny_store, classifier, limit):
+    training = {"validation": {"measure": "classification", "images_per_class": limit}}
+    backbone = {"name": "c128f", "widths": [4, 4, 8, 8]}
+    settings = NetworkSettings.model_validate({"backbone": backbone, "classifier": classifier, "training": training})
+    torch.manual_seed(0)
+    network = Network(settings, tiny_store.num_base, tiny_store.image_size).train()
+    found = build_validation(tiny_store, settings.training, 0)(network)
+    assert network.training
+    network.eval()
+    right = []
+    for label in range(tiny_store.num_base):
+        rows = [row for row in tiny_store.rows("held_out") if tiny_store.labels[row] == label]
+        for row in rows[:limit]:
+            logits = network.logits(network.normalise(torch.from_numpy(np.array(tiny_store.images[row]))[None]))[0]
+            right.append(100.0 * (int(logits.softmax(-1).mean(0).argmax()) == label))
+    mean, ci95 = interval(np.array(right))
+    assert found == pytest.approx({"accuracy": mean, "ci95": ci95})
+    assert 0 < found["accuracy"] < 100
+
+
+def test_a_network_with_features_that_are_not_finite_is_refused(tiny_store):
+    settings = NetworkSettings.model_validate({"backbone": {"name": "c128f", "widths": [4, 4, 8, 8]}})
+    network = Network(settings, tiny_store.num_base, tiny_store.image_size)
+    with torch.no_grad():
+        network.classifier.weight[1, 0] = torch.nan
+    with pytest.raises(NotFiniteError):
+        HeldOutAccuracy(tiny_store, settings.training)(network)

@@ -55,6 +55,10 @@ class NetworkSettings(Settings):
             raise ValueError(
                 "training without class weights compares one vector an image: classifier.pooling is flatten, gap or gmp"
             )
+        if episodic and self.training.holds_out:
+            raise ValueError(
+                "training without class weights has no classifier to validate: training.validation.measure is few_shot"
+            )
         return self
 
     @property

@@ -99,13 +99,19 @@ class RunConfig(Settings):
                 )
 
     def _check_validation(self) -> None:
-        if isinstance(self.dataset, CubSettings) and self.dataset.split == "halves":
-            for name, network in self.stage1.networks.items():
-                if network.training.validation.every:
-                    raise ValueError(
-                        f"dataset.split halves has no validation classes, but network {name!r} validates: set "
-                        "stage1.training.validation to {every: 0, keep: last}"
-                    )
+        without_classes = isinstance(self.dataset, CubSettings) and self.dataset.split == "halves"
+        for name, network in self.stage1.networks.items():
+            training = network.training
+            if training.holds_out and self.dataset.held_out == 0:
+                raise ValueError(
+                    f"network {name!r} is validated on held-out images of its classes, but none are held out: set "
+                    "dataset.held_out above 0, or training.validation.measure to few_shot"
+                )
+            if without_classes and training.validation.every and not training.holds_out:
+                raise ValueError(
+                    f"dataset.split halves has no validation classes, but network {name!r} validates on some: set "
+                    "stage1.training.validation to {every: 0, keep: last}"
+                )
 
     def _check_teachers(self) -> None:
         above: list[str] = []
@@ -156,10 +162,20 @@ class RunConfig(Settings):
                         f"network {name!r}: base and both hold cosines against class weights, which a linear classifier, "
                         "one of flattened features and a network trained on tasks do not have; its only population is novel"
                     )
+                self._check_choice(name)
         for name in test.networks:
             self._check_distance(test, name)
             if self.stage1.networks[name].training.classes == "base+val":
                 self._check_on_all(test, name)
+
+    def _check_choice(self, name: str) -> None:
+        """Of a network that is tested on held-out base images."""
+        training = self.stage1.networks[name].training
+        if training.holds_out and (training.validation.keep == "best" or training.validation.patience is not None):
+            raise ValueError(
+                f"network {name!r}: its state is chosen by the held-out images that every population but novel is tested on: "
+                "choose by training.validation.measure few_shot, or take `keep: last` without patience"
+            )
 
     def _check_on_all(self, test: EvaluatedSettings, name: str) -> None:
         """Of a network trained on base and validation classes."""

@@ -87,18 +87,21 @@ class AugmentationSettings(Settings):
 
 
 class ValidationSettings(Settings):
-    """Few-shot accuracy on the validation classes along the way; decides which state is kept."""
+    """Accuracy along the way; decides which state is kept."""
 
-    added: ClassVar[frozenset[str]] = frozenset({"patience"})
+    added: ClassVar[frozenset[str]] = frozenset({"patience", "measure"})
 
     every: Annotated[int, Field(ge=0)] = 500
     """Iterations between validations (0: never; then `keep` must be `last`)."""
+    measure: Literal["few_shot", "classification"] = "few_shot"
+    """`few_shot`: on tasks of the validation classes; `classification`: by the network's own classifier, on images held out of
+    the classes that it is trained on (`dataset.held_out`), for which the four settings of tasks count for nothing."""
     way: Annotated[int, Field(ge=2)] = 5
     shot: Annotated[int, Field(ge=1)] = 5
     queries: Annotated[int, Field(ge=1)] = 15
     tasks: Annotated[int, Field(ge=1)] = 500
     images_per_class: Annotated[int, Field(ge=2)] | None = None
-    """Use only so many images of each validation class (none: all)."""
+    """Use only so many images of each class (none: all)."""
     keep: Literal["best", "last"] = "best"
     """`best`: the state of the best validation accuracy (ties: the later); `last`: the final state."""
     patience: Annotated[int, Field(ge=1)] | None = None
@@ -111,7 +114,8 @@ class ValidationSettings(Settings):
         if self.patience is not None and self.every == 0:
             raise ValueError("patience needs validation; set `every` above 0")
         taken = self.shot + self.queries
-        if self.every and self.images_per_class is not None and self.images_per_class < taken:
+        few = self.images_per_class is not None and self.images_per_class < taken
+        if self.every and self.measure == "few_shot" and few:
             raise ValueError(
                 f"images_per_class is {self.images_per_class}, but a task takes {self.shot} + {self.queries} images of a "
                 f"class: set it to {taken} or more"
@@ -171,7 +175,8 @@ class TrainingSettings(Settings):
     batch_size: Annotated[int, Field(ge=2)] = 200
     """Images an iteration; of episodic training its task decides that."""
     classes: Literal["base", "base+val"] = "base"
-    """`base+val`: on the validation classes too, whose accuracy then says nothing (validation: {every: 0, keep: last})."""
+    """`base+val`: on the validation classes too, whose few-shot accuracy then says nothing: validation is off, or `measure:
+    classification`."""
     objective: ObjectiveSettings = ClassificationSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     schedule: ScheduleSettings = ScheduleSettings()
@@ -188,9 +193,17 @@ class TrainingSettings(Settings):
 
     @model_validator(mode="after")
     def _no_validation_on_what_was_trained(self) -> Self:
-        if self.classes == "base+val" and self.validation.every:
-            raise ValueError("classes: base+val leaves nothing to validate on; set validation to {every: 0, keep: last}")
+        if self.classes == "base+val" and self.validation.every and not self.holds_out:
+            raise ValueError(
+                "classes: base+val leaves no classes to validate on; set validation to {every: 0, keep: last}, or "
+                "validation.measure to classification"
+            )
         return self
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether images of every class that is trained on are kept for validation."""
+        return self.validation.every > 0 and self.validation.measure == "classification"
 
     @property
     def parts(self) -> tuple[Literal["base", "val"], ...]:

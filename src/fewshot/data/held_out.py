@@ -1,4 +1,4 @@
-"""Which images of a class are kept out of training, to be tested on."""
+"""Which images of a class are kept out of training, to be tested or validated on."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
+from fewshot.config import TrainingSettings
 from fewshot.data.store import Rows, Store
 from fewshot.errors import DataError
+
+VALIDATED = "stage1.training.validation.measure: classification"
 
 
 def held_out_rows(name: str, images: int, share: float, seed: int) -> npt.NDArray[np.int64]:
@@ -33,11 +36,45 @@ def held_out_rows(name: str, images: int, share: float, seed: int) -> npt.NDArra
     return np.sort(generator.permutation(images)[:number])
 
 
-def divided(store: Store, part: Rows) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+def trained_on(store: Store, training: TrainingSettings) -> tuple[npt.NDArray[np.int64], list[str]]:
+    """Row numbers (n,), ascending, of the images that a network is trained on, and the names of their classes, in order.
+
+    Raises:
+        DataError: it is to be validated on held-out images, and there are none.
+    """
+    named = store.classes.loc[store.classes["part"].isin(training.parts), "name"]
+    rows = np.concatenate([store.rows(part) for part in training.parts])  # of base classes without those held out
+    return (np.setdiff1d(rows, validated_on(store, training)) if training.holds_out else rows), list(named)
+
+
+def validated_on(store: Store, training: TrainingSettings) -> npt.NDArray[np.int64]:
+    """Row numbers (n,), ascending, of the held-out images of the classes that a network is trained on.
+
+    Raises:
+        DataError: there are none.
+    """
+    of_base = store.rows("held_out")
+    if not len(of_base):
+        raise DataError(
+            f"{store.path}: no held-out images of base classes; {VALIDATED} needs dataset.held_out above 0, and a data set "
+            "with test images of its own needs some of base classes"
+        )
+    of_val = [test for _, test in divided(store, "val", VALIDATED)] if "val" in training.parts else []
+    return np.concatenate([of_base, *of_val])
+
+
+def divided(
+    store: Store, part: Rows, where: str = "evaluation.way: all"
+) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
     """Each class of a part, in order, divided into the store rows (n,) of its training images and (m,) of its test images.
 
     By the marks of the store where the data set has an official division of every class (CUB's halves); otherwise by
     the same draw, share and seed with which base images were held out.
+
+    Args:
+        store: of the images.
+        part: of the classes.
+        where: the settings that ask for it, as the error names them.
 
     Raises:
         DataError: no share of the images is held out, or a class has no image to learn from.
@@ -46,7 +83,7 @@ def divided(store: Store, part: Rows) -> list[tuple[npt.NDArray[np.int64], npt.N
     labels, marks = store.labels[rows], store.held_out[rows]
     share, seed = float(store.meta["settings"]["held_out"]), int(store.meta["settings"]["seed"])
     if not marks.any() and share == 0:
-        raise DataError(f"{store.path}: no test images; evaluation.way: all needs dataset.held_out above 0")
+        raise DataError(f"{store.path}: no held-out images; {where} needs dataset.held_out above 0")
     classes = []
     for label in np.unique(labels):
         own, name = rows[labels == label], str(store.classes["name"][label])

@@ -72,11 +72,6 @@ class Store:
             chosen &= self.held_out == (part == "held_out")
         return np.flatnonzero(chosen).astype(np.int64)
 
-    def trained_on(self, parts: Sequence[Rows]) -> tuple[npt.NDArray[np.int64], list[str]]:
-        """Row numbers of the images of the parts that a network is trained on, and the names of their classes, in order."""
-        named = self.classes.loc[self.classes["part"].isin(parts), "name"]
-        return np.concatenate([self.rows(part) for part in parts]), list(named)
-
     @property
     def num_base(self) -> int:
         """Number of base classes."""

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from fewshot.config import ActivationMappingSettings
+from fewshot.data.held_out import trained_on
 from fewshot.device import to_device
 from fewshot.errors import FewshotError
 from fewshot.methods.base import Curve, Extend, Ground, Rows, Task, decide
@@ -126,7 +127,7 @@ class _Mapped:
     def __init__(self, ground: Ground, settings: ActivationMappingSettings) -> None:
         self.ground, self.settings = ground, settings
         self.device = ground.network.mean.device
-        rows, names = ground.store.trained_on(ground.network.settings.training.parts)
+        rows, names = trained_on(ground.store, ground.network.settings.training)
         labels = torch.from_numpy(ground.store.labels[rows]).to(self.device)
         assert ground.trained is not None  # noqa: S101  its settings say that it learns from them
         known = ground.trained.of(rows)[:, 0]

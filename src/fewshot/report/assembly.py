@@ -213,7 +213,8 @@ def network_table(networks: Sequence[NetworkRecord]) -> Table:
         training, wide = settings.training, getattr(settings.backbone, "wide", 0)
         words = [backbone_title(settings), settings.backbone.shape + (f" + {wide}" if wide else "")]
         words.append(f"embedding {settings.embedding}" if settings.embedding else "")
-        kept = f"{info['iteration']:,} of {training.iterations:,} ({info.get('kept', 'last')})"
+        on = " on held-out images" if training.holds_out else ""
+        kept = f"{info['iteration']:,} of {training.iterations:,} ({info.get('kept', 'last')}{on})"
         found.append(
             [
                 network.name, str(network.seed), ", ".join(filter(None, words)), stage1_name(settings),
@@ -223,7 +224,8 @@ def network_table(networks: Sequence[NetworkRecord]) -> Table:
             ]
         )  # fmt: skip
     caption = (
-        "Validation: few-shot accuracy, in percent, on the validation classes, of the state that was kept. "
+        "Validation: accuracy, in percent, of the state that was kept, few-shot on the validation classes or, where it says "
+        "so, on held-out images of the trained classes. "
         "Scale: its tau, as last logged; dense queries are tested with it (eq. 14) unless evaluation.scale is set."
     )
     names = [

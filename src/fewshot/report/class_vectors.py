@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from fewshot import features
 from fewshot.checkpoint import load_network
+from fewshot.data.held_out import trained_on
 from fewshot.data.store import Store, open_store
 from fewshot.device import select_device
 from fewshot.errors import ConfigError
@@ -60,7 +61,7 @@ def draw_class_vectors(plan: Plan) -> None:
 def mean_activations(network: Network, store: Store, images_per_class: int) -> Floats:
     """Mean activation of each class that the network was trained on, over its first images: (C, d)."""
     settings = network.settings
-    rows, names = store.trained_on(settings.training.parts)
+    rows, names = trained_on(store, settings.training)
     labels = store.labels[rows]
     means = []
     for label in range(len(names)):

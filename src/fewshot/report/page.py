@@ -182,8 +182,8 @@ def _captions(config: RunConfig) -> dict[str, tuple[str, str]]:
         ),
         "training_curves": (
             "Training curves",
-            "Training loss and accuracy, and few-shot accuracy on the validation classes along the way with its 95 % interval "
-            "over validation tasks; a line a network and seed.",
+            "Training loss and accuracy, and validation accuracy along the way with its 95 % interval (over tasks of the "
+            "validation classes, or over held-out images where a network is validated on those); a line a network and seed.",
         ),
         "activation_maps": ("Class activation maps", _maps(config)),
         "map_statistics": (

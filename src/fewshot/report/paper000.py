@@ -135,7 +135,8 @@ def _unpublished(network: NetworkSettings) -> str:
         seen = [] if augmentation.crop_padding == 0 else ["padded crops"]
     seen += ["flips"] * augmentation.flip + ["colour jitter"] * (augmentation.color_jitter > 0)
     seen += ["lighting"] * (augmentation.lighting > 0)
-    kept = "the best state on validation classes" if training.validation.keep == "best" else "the last state"
+    best = "the best state on held-out images" if training.holds_out else "the best state on validation classes"
+    kept = best if training.validation.keep == "best" else "the last state"
     of_tau = " (of tau too)" if decay and classifier.kind == "cosine" and classifier.learn_scale else ""
     return (
         "stage 1's learning rate, schedule, weight decay, augmentation and which state is kept are unpublished; ours are "

@@ -25,7 +25,7 @@ AREA, JITTER, LIGHTING = (0.08, 1.0), 0.4, 0.1
 NORMALISED = "normalised by the training images' mean and deviation, not ImageNet's"
 DRAWN = "random sized crops of log-uniform proportions, scaled bilinearly; the authors' are of uniform ones, scaled bicubically"
 ORDER = "colour jitter in one order, kept within the range of colours; the authors' in any, and not kept within"
-KEPT = "the last state of stage 1; the authors keep the best on images held out of the trained classes, how many is unknown"
+THEIRS = "the authors keep the best on images held out of the trained classes, how many is unknown"
 SPLIT = (
     "the classes of Ravi and Larochelle, as the authors' split; which images their file names is not recorded, and theirs are "
     "ImageNet's own in their proportions, ours squares"
@@ -72,7 +72,9 @@ def deviations(facts: Facts) -> list[str] | None:
     found += samples((facts.done or training.iterations, training.images_an_iteration), STAGE1)
     found += [*added_losses(training), *_stage1(training)]
     if training.validation.keep == "last":
-        found.append(KEPT)
+        found.append(f"the last state of stage 1; {THEIRS}")
+    elif not training.holds_out:
+        found.append(f"the best state on validation classes; {THEIRS}")
     found += _mapping(facts.adaptation)
     return found + tested(facts, TASKS, "remaining")
 

@@ -17,6 +17,12 @@ TASKS = {
 """A network trained on tasks."""
 
 
+def with_distance(**leak: float) -> dict[str, Any]:
+    """A network trained on tasks with a leaky distance."""
+    distance = {"name": "leaky_squared_euclidean", **leak}
+    return {**TASKS, "training": {"objective": {"kind": "episodic", "distance": distance}}}
+
+
 def test_a_networks_training_is_laid_over_the_shared_one_at_every_depth():
     networks = parse(GOOD).stage1.networks
     assert networks["gap"].training.optimizer.lr == 0.2
@@ -117,8 +123,26 @@ BAD = [
     ("stage1.networks.gap.training", {"objective": {"kind": "episodic"}}, r"classifier \{kind: none\} go together"),
     ("stage1.networks.gap.classifier", {"kind": "none"}, r"objective \{kind: episodic\} and classifier \{kind: none\}"),
     ("stage1.training.objective", {"kind": "episodes"}, r"objective: .*'classification', 'episodic'"),
-    ("stage1.training.classes", "base+val", "leaves nothing to validate on"),
+    ("stage1.training.classes", "base+val", "leaves no classes to validate on"),
     ("stage1.training.validation", {"every": 0, "keep": "last", "patience": 3}, "patience needs validation"),
+    (
+        "stage1.training.validation",
+        {"measure": "classification"},
+        r"network 'gap': its state is chosen by the held-out images that every population but novel is tested on",
+    ),
+    (
+        "stage1.training.validation",
+        {"measure": "classification", "keep": "last", "patience": 2},
+        "chosen by the held-out images",
+    ),
+    (
+        "stage1.networks.gap",
+        {**TASKS, "training": {**TASKS["training"], "validation": {"measure": "classification"}}},
+        "has no classifier to validate: training.validation.measure is few_shot",
+    ),
+    ("stage1.networks.gap", with_distance(s=-1), r"distance\.s: should be greater than or equal to 0, not -1$"),
+    ("stage1.networks.gap", with_distance(r=0), r"distance\.r: should be greater than 0, not 0$"),
+    ("stage1.networks.gap", with_distance(r=1.5), r"distance\.r: should be less than or equal to 1, not 1.5$"),
     (
         "stage1.training.validation",
         {"shot": 5, "queries": 15, "images_per_class": 19},
@@ -128,6 +152,18 @@ BAD = [
     ("stage1.networks.gap", TASKS, "a network trained on tasks do not have"),
     ("evaluation.tests.0.poolings", ["flatten/gap"], "poolings"),
 ]
+
+
+def test_held_out_images_may_be_looked_at_where_they_choose_nothing_or_are_not_tested_on():
+    measure = {"measure": "classification"}
+    assert parse(changed("stage1.training.validation", {**measure, "keep": "last"})).stage1.networks["gap"].training.holds_out
+    novel = changed("evaluation.tests", [{"networks": ["gap"]}])
+    every = changed("stage1.training", {"validation": measure, "classes": "base+val"}, novel)
+    assert parse(every).stage1.networks["dense"].training.holds_out
+    halves = {"name": "cub", "split": "halves", "image_size": 64}
+    assert parse(changed("dataset", halves, changed("stage1.training.validation", measure, novel)))
+    with pytest.raises(ConfigError, match=r"^config: network 'gap' is validated on held-out images .* but none are held out"):
+        parse(changed("dataset.held_out", 0, every))
 
 
 IMPRINTED: dict[str, Any] = {
