@@ -58,7 +58,8 @@ def deviations(facts: Facts) -> list[str] | None:
         found += [*_pixels(network, facts.image_size), SPLIT]
     found += [NORMALISED] + [VIEWS] * (facts.adaptation.views not in (0, "ten_crops"))
     if facts.trained_images != (IMAGES, IMAGES):
-        found.append(f"{counts(facts.trained_images)} images a base class trained on instead of {IMAGES}")
+        theirs = "the others held out; how many the authors hold out is unknown" if training.holds_out else f"not {IMAGES}"
+        found.append(f"{counts(facts.trained_images)} images a base class trained on, {theirs}")
     if not _is_its_backbone(network):
         found.append(f"backbone {network.backbone.name} {network.backbone.shape} instead of Conv-64 or the authors' WRN-28-10")
     if network.embedding is not None:
