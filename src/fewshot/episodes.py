@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from fewshot import job_code
 from fewshot.data.held_out import divided
-from fewshot.data.store import Store, require_images
+from fewshot.data.store import Part, Store, require_images
 from fewshot.errors import DataError, of_the_machine
 from fewshot.files import atomic
 from fewshot.plan import EpisodeJob
@@ -126,14 +126,15 @@ def require(store: Store, job: EpisodeJob) -> None:
     """Check that the tasks of an episode job can be drawn; a training asks before it begins.
 
     Raises:
-        DataError: fewer classes than `way`, or a class with fewer images than `shot + queries`; of all classes, one without
-            images to learn from, or none with images to test.
+        DataError: fewer classes than `way`, or a class with fewer images than `shot + queries`; classes of several sizes, where
+            the remaining images are queries; of all classes, one without images to learn from, or none with images to test.
     """
     if job.way == "all" or job.queries == "all":
         require_images(store, job.part, {"shots": 1, "queries": 1}, 2)
         divided(store, job.part)
     elif job.queries == "remaining":
         require_images(store, job.part, {"shots": job.shot}, job.way)
+        _remaining(store, _class_rows(store, job.part), job.shot)
     else:
         require_images(store, job.part, {"shots": job.shot, "queries": job.queries}, job.way)
 
@@ -151,9 +152,7 @@ def draw(store: Store, job: EpisodeJob) -> Episodes:
     if job.way == "all" or job.queries == "all":
         arrays = draw_exemplars(divided(store, job.part), store.rows("held_out"), job.shot, job.tasks, seed)
     else:
-        rows = store.rows(job.part)
-        labels = store.labels[rows]
-        class_rows = [rows[labels == label] for label in np.unique(labels)]
+        class_rows = _class_rows(store, job.part)
         queries = _remaining(store, class_rows, job.shot) if job.queries == "remaining" else job.queries
         arrays = draw_tasks(class_rows, store.rows("held_out"), job.way, job.shot, queries, job.tasks, seed)
     digest = hashlib.sha256()
@@ -165,6 +164,13 @@ def draw(store: Store, job: EpisodeJob) -> Episodes:
         "code": job_code.episodes(),
     }  # fmt: skip
     return Episodes(*arrays, meta)
+
+
+def _class_rows(store: Store, part: Part) -> list[Rows]:
+    """The store rows of each class of a part, in order."""
+    rows = store.rows(part)
+    labels = store.labels[rows]
+    return [rows[labels == label] for label in np.unique(labels)]
 
 
 def _remaining(store: Store, class_rows: list[Rows], shot: int) -> int:

@@ -108,7 +108,7 @@ def extend(
         "format": FORMAT, "method": settings.method, "name": job.name, "settings": settings.as_dict(), "tasks": tasks,
         "way": way, "shot": shot, "network_sha256": sha256, "episodes_hash": episodes.hash, "data_hash": store.data_hash,
         "code": job_code.extension(job),
-        "precision": precision_on(network.mean.device, network.settings.training.precision) if settings.trains else None,
+        "precision": precision_on(network.mean.device, network.settings.training.precision) if settings.finetuned else None,
         "seconds": round(state.seconds, 1), "device": provenance.device_words(network.mean.device),
         "threads": torch.get_num_threads(), "git_revision": provenance.git_revision(), "versions": provenance.versions(),
     }  # fmt: skip

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from fewshot import job_code
 from fewshot.config import SupportPooling, Views
-from fewshot.data.store import Rows, Store
+from fewshot.data.store import Part, Store
 from fewshot.errors import DataError, NotFiniteError
 from fewshot.files import load_array, read_record, save_array, write_record
 from fewshot.models.heads import PoolingKind, pool, pool_locations
@@ -185,7 +185,7 @@ def extract(
     network: Network,
     info: dict[str, Any],
     store: Store,
-    parts: Sequence[Rows],
+    parts: Sequence[Part],
     folder: Path,
     pooling: PoolingKind = "dense",
     views: Views = 0,

@@ -7,6 +7,8 @@ import glob
 import hashlib
 import json
 import os
+import platform
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -36,11 +38,12 @@ def file_hash(path: Path) -> str:
 def atomic(path: Path) -> Iterator[Path]:
     """A temporary name beside `path` to write to; it takes the final name only when the block ends without error.
 
-    What a killed process left there is removed by the next one.
+    What a killed process left there is removed by the next one on the same machine.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):  # by a process that was killed
+    own = f".{path.name}.{re.sub('[^0-9A-Za-z-]', '-', platform.node())}"
+    temporary = path.with_name(f"{own}.{os.getpid()}.tmp")
+    for left in path.parent.glob(f"{glob.escape(own)}.*.tmp"):  # by a process that was killed; of other nodes nothing is known
         if not _alive(left.name.split(".")[-2]):
             left.unlink(missing_ok=True)
     try:

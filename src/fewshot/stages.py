@@ -1,8 +1,8 @@
 """The arrows of the pipeline: from a plan's job to its files. The command line and the Snakemake adapters call only these.
 
-Each takes its paths from the plan, reads what the arrows before it wrote, and writes its outputs atomically, one process at a
-time. Errors are those of the functions that they call: DataError for a file, ConfigError for a setting. Imports stand inside
-the functions: PyTorch and seaborn take seconds to load, and a job loads only what it needs.
+Each takes its paths from the plan, reads what the arrows before it wrote, and writes its outputs atomically; what runs share is
+made by one process at a time. Errors are those of what they call: DataError for a file, ConfigError for a setting. Imports
+stand inside the functions: PyTorch and seaborn take seconds to load, and a job loads only what it needs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from fewshot.classification import Answer
-    from fewshot.data.store import Rows
+    from fewshot.data.store import Part
 
 
 def _made_meanwhile(last: Path, waited: float | None) -> bool:
@@ -109,12 +109,15 @@ def extract(plan: Plan, job: NetworkJob, part: FeaturePart, *, threads: int | No
     store = open_store(plan.store_dir)
     network, info = load_network(plan.network_dir(job), device, store.data_hash)
     if part.of == "trained":
-        images: tuple[Rows, ...] = job.settings.training.parts
+        images: tuple[Part, ...] = job.settings.training.parts
     else:
         images = (part.of, "held_out") if len(store.rows("held_out")) else (part.of,)
     pooling = "dense" if part == plan.evaluated_part else job.settings.classifier.testing[0]
     computed = partial(views.compute, views=part.views, seed=job.seed) if part.views else features.compute
-    features.extract(network, info, store, images, plan.features_dir(job, part), pooling, part.views, computed)
+    folder = plan.features_dir(job, part)
+    with only_one(folder) as waited:
+        if not _made_meanwhile(folder / "features.json", waited):
+            features.extract(network, info, store, images, folder, pooling, part.views, computed)
 
 
 def adapt(plan: Plan, job: AdaptationJob, *, threads: int | None = None) -> None:

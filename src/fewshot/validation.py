@@ -114,9 +114,11 @@ def as_tested(network: Network) -> Iterator[None]:
     """The network in the mode in which features are computed that are tested, and with their precision."""
     training = network.training
     network.eval()
-    with float32_convolutions():
-        yield
-    network.train(training)
+    try:
+        with float32_convolutions():
+            yield
+    finally:
+        network.train(training)
 
 
 def _first(rows: npt.NDArray[np.int64], labels: npt.NDArray[np.int64], number: int | None) -> list[npt.NDArray[np.int64]]:

@@ -174,4 +174,4 @@ def test_all_remaining_images_as_queries_need_classes_of_one_size(tiny_store):
     rows, labels = tiny_store.rows("test"), tiny_store.labels.copy()
     labels[rows[-1]] = labels[rows[0]]  # an image of the last class is said to be one of the first
     with pytest.raises(DataError, match=r"classes of 19 to 21 images: .* remaining needs classes of one size"):
-        episodes.draw(dataclasses.replace(tiny_store, labels=labels), job)
+        episodes.require(dataclasses.replace(tiny_store, labels=labels), job)  # so it is said before a training too

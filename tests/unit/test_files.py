@@ -36,6 +36,26 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_what_a_killed_process_left_is_removed_but_nothing_of_another_node(tmp_path, monkeypatch):
+    path = tmp_path / "a.txt"
+    monkeypatch.setattr(files, "_alive", lambda process: False)
+    with monkeypatch.context() as other, atomic(path) as own:
+        other.setattr("platform.node", lambda: "node-7.example.org")
+        with pytest.raises(KeyboardInterrupt), atomic(path) as theirs:
+            left = theirs.with_name(theirs.name.replace(f".{os.getpid()}.", ".1."))
+            theirs.rename(left) if theirs.exists() else left.touch()
+            raise KeyboardInterrupt
+        own.write_text("whole")
+    assert sorted(tmp_path.iterdir()) == sorted([path, left])
+    with atomic(path) as own:
+        own.write_text("again")
+    assert left.exists()
+    monkeypatch.setattr("platform.node", lambda: "node-7.example.org")
+    with atomic(path) as own:
+        own.write_text("here")
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_an_array_is_written_as_numpy_would(tmp_path, rng):
     for array in (rng.random((3, 4, 5)), np.zeros((0, 3), np.float32), np.arange(7), rng.random((4, 6)).T):
         np.save(tmp_path / "theirs.npy", np.ascontiguousarray(array))

@@ -48,9 +48,9 @@ class Extension(Method):
         return network.classifier.testing[0]
 
     @property
-    def trains(self) -> bool:
-        """Whether the backbone is trained once more, in the precision of stage 1's settings."""
-        return False
+    def finetuned(self) -> FinetuningSettings | None:
+        """How the backbone is trained once more, in the precision of stage 1's settings; None: it is not."""
+        return None
 
     def check_network(self, name: str, network: NetworkSettings) -> None:
         """Raise ValueError where the method cannot extend a network; its message names the network and the cure."""
@@ -114,9 +114,9 @@ class ImprintingSettings(Extension):
         return self.classes == "all"
 
     @property
-    def trains(self) -> bool:
-        """In fine-tuning."""
-        return self.finetuning is not None
+    def finetuned(self) -> FinetuningSettings | None:
+        """If asked for."""
+        return self.finetuning
 
     def check_network(self, name: str, network: NetworkSettings) -> None:
         """A class weight is an embedding of an image."""
@@ -145,9 +145,9 @@ class JointTrainingSettings(Extension):
     finetuning: FinetuningSettings = FinetuningSettings()
 
     @property
-    def trains(self) -> bool:
+    def finetuned(self) -> FinetuningSettings | None:
         """Always."""
-        return True
+        return self.finetuning
 
     def pooling(self, network: NetworkSettings) -> SupportPooling:
         """Its own classifier's: of the network it takes the backbone alone."""

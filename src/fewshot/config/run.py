@@ -162,6 +162,12 @@ class RunConfig(Settings):
                         f"network {name!r}: base and both hold cosines against class weights, which a linear classifier, "
                         "one of flattened features and a network trained on tasks do not have; its only population is novel"
                     )
+                flattened = [pair for pair in test.poolings if "flatten" in pair]
+                if test.adaptation is None and flattened:
+                    raise ValueError(
+                        f"network {name!r} has class weights of {classifier.pooling} features: with poolings {flattened[0]} "
+                        "its only population is novel"
+                    )
                 self._check_choice(name)
         for name in test.networks:
             self._check_distance(test, name)
@@ -235,6 +241,12 @@ class RunConfig(Settings):
         for name in test.networks:
             settings.check_network(name, self.stage1.networks[name])
             crop = self.stage1.networks[name].training.augmentation.crop
+            augmentation = settings.finetuned.augmentation if settings.finetuned else None
+            if augmentation is not None and augmentation.crop != crop:
+                raise ValueError(
+                    f"adaptation {adaptation!r}: finetuning.augmentation.crop is {augmentation.crop or 'null'}, but network "
+                    f"{name!r} was trained with {crop or 'null'}: set it to that"
+                )
             if settings.views_of_tested == "ten_crops" and crop in (None, self.dataset.image_size):
                 raise ValueError(
                     f"adaptation {adaptation!r} takes ten crops of images larger than what the network sees: train network "

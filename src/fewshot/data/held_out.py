@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fewshot.config import TrainingSettings
-from fewshot.data.store import Rows, Store
+from fewshot.data.store import Part, Store
 from fewshot.errors import DataError
 
 VALIDATED = "stage1.training.validation.measure: classification"
@@ -64,7 +64,7 @@ def validated_on(store: Store, training: TrainingSettings) -> npt.NDArray[np.int
 
 
 def divided(
-    store: Store, part: Rows, where: str = "evaluation.way: all"
+    store: Store, part: Part, where: str = "evaluation.way: all"
 ) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
     """Each class of a part, in order, divided into the store rows (n,) of its training images and (m,) of its test images.
 

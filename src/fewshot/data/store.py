@@ -37,7 +37,7 @@ PARTS = ("base", "val", "test")
 MEBIBYTE = 2**20
 CHUNK_BYTES = 64 * MEBIBYTE
 
-Rows = Literal["base", "held_out", "val", "test"]
+Part = Literal["base", "held_out", "val", "test"]
 Images = npt.NDArray[np.uint8]
 
 
@@ -62,7 +62,7 @@ class Store:
     classes: pd.DataFrame
     meta: Mapping[str, Any]
 
-    def rows(self, part: Rows) -> npt.NDArray[np.int64]:
+    def rows(self, part: Part) -> npt.NDArray[np.int64]:
         """Row numbers, ascending, of `base` (not held out), `held_out` (of base classes), `val` or `test` images."""
         if part not in (*PARTS, "held_out"):
             raise ValueError(f"no part {part!r}; there are base, held_out, val and test")
@@ -277,7 +277,7 @@ def _write_csv(file: Path, header: Sequence[str], rows: Iterable[Sequence[object
         writer.writerows(rows)
 
 
-def require_images(store: Store, part: Rows, taken: Mapping[str, int], way: int = 1, where: str = "evaluation") -> None:
+def require_images(store: Store, part: Part, taken: Mapping[str, int], way: int = 1, where: str = "evaluation") -> None:
     """Check that a part has `way` classes and every class as many images as a task takes.
 
     Args:

@@ -87,7 +87,9 @@ class _Imprinting:
         self.with_base = settings.with_base
         classifier = ground.network.classifier
         if isinstance(classifier, NoClassifier):  # of novel classes alone, then: the config refuses the rest
-            classifier = CosineClassifier(ground.network.feature_shape[0], 0).to(ground.network.mean.device)
+            asked = ground.network.settings.classifier
+            classifier = CosineClassifier(ground.network.feature_shape[0], 0, asked.scale, asked.learn_scale)
+            classifier.to(ground.network.mean.device)
         assert isinstance(classifier, CosineClassifier)  # noqa: S101  the config refuses others
         self.classifier, self.pooling = classifier, settings.pooling(ground.network.settings)
         if settings.finetuning is not None:

@@ -39,7 +39,8 @@ class Prototypical(Objective):
         tasks = features.view(way, shot + self.settings.queries, -1)
         found = distances(tasks[:, shot:].flatten(0, 1), prototypes(tasks[:, :shot]), self.settings.distance)
         classes = torch.arange(way, device=found.device).repeat_interleave(self.settings.queries)
-        self._kept = histograms(found.detach(), classes) if iteration in self.settings.histograms else None
+        asked = iteration in self.settings.histograms and bool(found.isfinite().all())  # else the loss says what happened
+        self._kept = histograms(found.detach(), classes) if asked else None
         return loss(found, classes), (found.detach().argmin(-1) == classes).float().mean()
 
     def record(self) -> dict[str, Any] | None:

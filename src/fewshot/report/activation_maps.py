@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fewshot import features
 from fewshot.checkpoint import load_network
-from fewshot.data.store import Rows, Store, open_store, require_images
+from fewshot.data.store import Part, Store, open_store, require_images
 from fewshot.device import select_device
 from fewshot.errors import ConfigError
 from fewshot.models.heads import PoolingKind, pool_locations, predict, scaled_cosine
@@ -115,7 +115,7 @@ def draw_activation_maps(plan: Plan) -> None:
     settings = plan.config.activation_maps
     if settings is None:
         raise ConfigError(f"run {plan.config.run} names no networks for activation maps; add activation_maps to its config")
-    part: Rows = plan.config.evaluation.part
+    part: Part = plan.config.evaluation.part
     device = select_device(plan.config.device)
     store = open_store(plan.store_dir)
     require_images(store, part, {"shot": settings.shot}, where="activation_maps")
@@ -157,7 +157,7 @@ def _subject(plan: Plan, store: Store, name: str, device: torch.device) -> Subje
 # --- the images ------------------------------------------------------------------------------------------------------
 
 
-def judge_images(store: Store, subjects: Sequence[Subject], shot: int, part: Rows = "test") -> Iterator[Example]:
+def judge_images(store: Store, subjects: Sequence[Subject], shot: int, part: Part = "test") -> Iterator[Example]:
     """Base images, then queries of novel tasks, as both networks judge them, always the same in the same order.
 
     Args:
@@ -199,7 +199,7 @@ def _base(store: Store, subjects: Sequence[Subject], rng: np.random.Generator) -
 
 
 def _novel(
-    store: Store, subjects: Sequence[Subject], shot: int, part: Rows, rng: np.random.Generator
+    store: Store, subjects: Sequence[Subject], shot: int, part: Part, rng: np.random.Generator
 ) -> Iterator[list[Example]]:
     rows = store.rows(part)
     labels = store.labels[rows]

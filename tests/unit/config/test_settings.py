@@ -151,6 +151,11 @@ BAD = [
     ("stage1.networks.gap", {**TASKS, "classifier": {"kind": "none", "pooling": "dense"}}, "one vector an image"),
     ("stage1.networks.gap", TASKS, "a network trained on tasks do not have"),
     ("evaluation.tests.0.poolings", ["flatten/gap"], "poolings"),
+    (
+        "evaluation.tests.0.poolings",
+        ["flatten/flatten"],
+        r"network 'gap' has class weights of gap features: .* only population is novel",
+    ),
 ]
 
 
@@ -191,6 +196,11 @@ IMPRINTED: dict[str, Any] = {
         ("stage2.imprinting", {"method": "imprinting", "weights": "random", "views": 5}, "views are of imprinted weights"),
         ("stage2.imprinting", {"method": "imprinting", "weights": "nearest", "finetuning": {}}, "has nothing to fine-tune"),
         ("stage2.imprinting.finetuning", {"epochs": 0}, r"finetuning\.epochs"),
+        (
+            "stage2.imprinting.finetuning",
+            {"augmentation": {"crop": 64}},
+            r"'imprinting': finetuning\.augmentation\.crop is 64, but network 'gap' was trained with null: set it to that$",
+        ),
         (
             "stage2.joint",
             {"method": "joint_training", "classifier": {"kind": "none"}},

@@ -251,6 +251,17 @@ def test_an_embedding_without_class_weights_serves_novel_classes_alone(world, tm
         assert (found[: len(task.query), 1] >= 0).all()
 
 
+def test_a_network_without_class_weights_is_extended_with_the_scale_that_its_settings_ask_for(world):
+    _, ground, _ = world
+    network = deepcopy(ground.network)
+    network.classifier = NoClassifier()
+    classifier = network.settings.classifier.model_copy(update={"kind": "none", "scale": 20.0, "learn_scale": False})
+    network.settings = network.settings.model_copy(update={"classifier": classifier})
+    settings = ImprintingSettings(method="imprinting", classes="novel")
+    scale = imprinting.prepare(replace(ground, network=network), settings).classifier.scale
+    assert (float(scale), scale.requires_grad) == (20.0, False)
+
+
 def test_every_seed_task_and_view_has_draws_of_its_own(world, monkeypatch):
     _, ground, _ = world
     seeds, random = [], []

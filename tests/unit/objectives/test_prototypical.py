@@ -14,7 +14,7 @@ def episodic(**changes):
     return EpisodicSettings.model_validate({"kind": "episodic", "way": WAY, "shot": SHOT, "queries": QUERIES, **changes})
 
 
-def run(settings, pooling="flatten", iteration=0):
+def run(settings, pooling="flatten", iteration=0, broken=False):
     torch.manual_seed(0)
     network = Network(
         NetworkSettings.model_validate(
@@ -28,7 +28,7 @@ def run(settings, pooling="flatten", iteration=0):
         28,
     )
     images = torch.randint(0, 256, (WAY * (SHOT + QUERIES), 28, 28, 3), dtype=torch.uint8)
-    features = network(network.normalise(images))
+    features = network(network.normalise(images)) * (math.nan if broken else 1)
     objective = build_objective(settings, network, 0)
     loss, right = objective(network, lambda x: features, images, torch.zeros(len(images), dtype=torch.int64), iteration)
     return objective, features, loss, right
@@ -65,6 +65,12 @@ def test_histograms_are_kept_at_the_iterations_that_ask_for_them():
     assert run(settings, iteration=3)[0].record() is None
     kept = run(settings, iteration=7)[0].record()
     assert sum(kept["distance"]["counts"]) == sum(kept["log_gradient"]["counts"]) == WAY * QUERIES * WAY
+
+
+def test_a_task_that_diverged_has_no_histograms_but_a_loss_that_says_so():
+    kept, _, loss, _ = run(episodic(histograms=[0]), broken=True)
+    assert kept.record() is None
+    assert math.isnan(float(loss))
 
 
 def test_a_global_pooling_compares_pooled_features():
