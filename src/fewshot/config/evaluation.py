@@ -21,8 +21,8 @@ class ImplantingSettings(Method):
     epochs: Annotated[int, Field(ge=0)] = 50
     """Full-batch steps over the leave-one-out subtasks."""
     lr: Annotated[float, Field(gt=0)] = 1e-3
-    """Unpublished, as are `shortcut`, `batch_norm`, `batch_norm_init`, `init`. These were chosen on validation classes, which
-    do not tell rates apart (docs/measured/study_implants_cpu.md, study_fc100_cpu.md)."""
+    """Unpublished, as are `shortcut`, `batch_norm`, `batch_norm_init`, `init`. These were chosen on validation classes, of
+    which FC100's want a larger rate and miniImageNet's a smaller (docs/measured/study_implants_cpu.md, study_fc100_cpu.md)."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     scale: Annotated[float, Field(gt=0)] = 10.0
     """Scale tau of the leave-one-out loss; at testing `evaluation.scale` or the network's own holds."""

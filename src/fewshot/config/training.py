@@ -166,7 +166,7 @@ ObjectiveSettings = Annotated[
 
 
 class TrainingSettings(Settings):
-    """Stage 1. Defaults: the best-supported recipe for miniImageNet (paper 000 leaves most of it out)."""
+    """Stage 1. Defaults: the recipe of Gidaris and Komodakis for miniImageNet (paper 000 leaves most of it out)."""
 
     incidental: ClassVar[frozenset[str]] = frozenset({"log_every", "save_every"})
     added: ClassVar[frozenset[str]] = frozenset({"objective", "classes"})
