@@ -10,6 +10,8 @@ import torch
 from fewshot import adaptation, base_training, episodes
 from fewshot.checkpoint import load_network
 from fewshot.errors import DataError
+from fewshot.evaluation import Evaluator
+from fewshot.features import Features, compute
 from fewshot.files import write_record
 from fewshot.methods import implanting
 
@@ -259,3 +261,27 @@ def test_seconds_count_the_work_before_a_kill(world, tmp_path, monkeypatch):
     passed[0] += 1000  # nobody at work
     adaptation.adapt(*world, tmp_path / "out")
     assert json.loads((tmp_path / "out/adapt.json").read_text())["seconds"] == 300
+
+
+def test_half_precision_of_what_implants_see_leaves_the_answers_as_they_are(world, tmp_path, monkeypatch):
+    """The stream is kept in float16 (`implanting.STORED`); every other test of what implants learn keeps it in float32."""
+    network, sha256, store, tasks, job = world
+    job = replace(job, settings=job.settings.model_copy(update={"epochs": 50}))
+    features = Features(compute(network, store.images, progress=False), np.arange(len(store.images)), {})
+    found = {}
+    for kept in (torch.float16, torch.float32):
+        monkeypatch.setattr(implanting, "STORED", kept)
+        adaptation._last.clear()
+        folder = tmp_path / str(kept)
+        adaptation.adapt(network, sha256, store, tasks, job, folder)
+        added = adaptation.load_adapted(folder, sha256, tasks)
+        losses = json.loads((folder / "adapt.json").read_text())
+        accuracies = Evaluator(features, CPU).accuracies(tasks, "gap", "dense", 10.0, adapted=added, tasks=job.tasks)
+        found[kept] = added.astype(np.float32), losses, accuracies["novel"]
+    adaptation._last.clear()
+    (half, half_losses, half_right), (whole, losses, right) = found.values()
+    assert np.abs(half - whole).max() < 0.02 * np.abs(whole).max()
+    assert half_losses["loss_last"] == pytest.approx(losses["loss_last"], rel=5e-3)
+    assert losses["loss_last"] < 0.9 * losses["loss_first"]
+    assert np.abs(half_right - right).max() <= 100 / 15 + 1e-9, "one query of a task at most"
+    assert (half_right != right).mean() <= 0.1
