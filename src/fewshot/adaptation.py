@@ -1,7 +1,6 @@
-"""Stage 2 over many tasks: what a method adds to the network's features, task by task, on disk.
+"""Stage 2 over many tasks: the channels that implants add to the network's features, task by task, on disk.
 
-Folder: features.npy (float16, T x way (shot + queries) x r x e; a task's support images first, class by class), adapt.json,
-metrics.jsonl (means over tasks, a line an epoch). Progress lies in a state folder beside it until all tasks are done.
+Folder: `fewshot.adapted`. Progress lies in a state folder beside it until all tasks are done.
 """
 
 from __future__ import annotations
@@ -36,9 +35,6 @@ from fewshot.plan import AdaptationJob
 
 logger = logging.getLogger(__name__)
 
-METHODS = {"implanting": implanting}
-"""Stage-2 methods by the name in their settings. Each has `frozen_stream` (once an image) and `adapt_tasks` (once a task)."""
-
 CHUNK = {"cpu": 8, "cuda": 256}
 """Tasks trained at once, at most."""
 CHUNK_BYTES = {"cpu": 256 << 20, "cuda": 4 << 30}
@@ -64,7 +60,7 @@ def adapt(network: Network, sha256: str, store: Store, episodes: Episodes, job: 
         DataError: the features are not finite, or a state of other settings, data or code lies beside the folder.
     """
     assert isinstance(job.settings, ImplantingSettings)  # noqa: S101  other methods extend the classifier
-    method, device = METHODS[job.settings.method], network.mean.device
+    device = network.mean.device
     tasks, (way, shot), started = job.tasks, episodes.support.shape[1:], time.monotonic()
     index, rows = _used_images(episodes, tasks)
     height, width = network.feature_shape[1:]
@@ -89,7 +85,7 @@ def adapt(network: Network, sha256: str, store: Store, episodes: Episodes, job: 
             curve[epoch, 0], curve[epoch, 1] = losses.sum(), accuracies.sum() * 100
 
         images = torch.from_numpy(index[numbers]).to(device)
-        added = method.adapt_tasks(stream, images, way, shot, numbers, job.settings, job.network.seed, report)
+        added = implanting.adapt_tasks(stream, images, way, shot, numbers, job.settings, job.network.seed, report)
         added = added.half()  # before it is looked at: what is finite in float32 may be too large for what is stored
         if not torch.isfinite(added).all():
             raise DataError(
@@ -268,19 +264,3 @@ def _start_of_values(file: BinaryIO) -> int:
     np.lib.format.read_magic(file)
     np.lib.format.read_array_header_1_0(file)
     return file.tell()
-
-
-def load_adapted(folder: Path, network_sha256: str, episodes: Episodes) -> npt.NDArray[np.float16]:
-    """The added channels of a folder, memory-mapped: (T, way (shot + queries), r, e).
-
-    Raises:
-        DataError: missing, damaged, or of another network or other tasks.
-    """
-    record = read_record(folder / "adapt.json", ("features.npy",), "delete the folder and adapt again")
-    if record["network_sha256"] != network_sha256 or record["episodes_hash"] != episodes.hash:
-        raise DataError(f"{folder}: adapted for another network or other tasks; delete the folder and adapt again")
-    try:
-        features: npt.NDArray[np.float16] = load_array(folder / "features.npy", mapped=True)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{folder}: features damaged ({type(error).__name__}); delete the folder and adapt again") from None
-    return features

@@ -34,6 +34,8 @@ PROBES = 16
 """Numbers that are kept of what a network makes of a fixed image."""
 LARGEST_PROBE = 224
 """Side of the fixed image, pixels, at most."""
+_probed: set[str] = set()
+"""Hashes of the weights that this process has already looked at: of a large network that takes seconds."""
 LARGEST_DIFFERENCE = 1e-4
 """Between these numbers when a network is saved and when it is loaded, relative to the largest; six digits of each are kept."""
 
@@ -113,7 +115,7 @@ def load_network(
             raise
         raise DataError(f"{folder}: not a network this version can read ({type(error).__name__}); train it again") from None
     network.eval()
-    if info.get("probe") is not None:
+    if info.get("probe") is not None and info["sha256"] not in _probed:
         before = torch.tensor(info["probe"], dtype=torch.float64)
         change = _probe(copy.deepcopy(network), info["image_size"]) - before
         if not (change.abs().max() <= LARGEST_DIFFERENCE * before.abs().max()):  # nor where it is not a number
@@ -121,5 +123,6 @@ def load_network(
                 f"{folder}: the present code of {settings.backbone.name} computes other features with these weights than the "
                 "code that trained them; train the network again (`fewshot train --force`), or bring that code back"
             )
+    _probed.add(info["sha256"])
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network, info

@@ -122,8 +122,7 @@ def compute(
     def of_batch(batch: Tensor, start: int) -> Tensor:
         return pool(network(network.normalise(batch)), pooling)
 
-    at_once, shape = batch_size(network.mean.device, images.shape[1]), shape_of(network, pooling)
-    return batched(network, images, rows, of_batch, at_once, shape, progress=progress, to=to, name=name)
+    return batched(network, images, rows, of_batch, shape_of(network, pooling), progress=progress, to=to, name=name)
 
 
 def shape_of(network: Network, pooling: PoolingKind) -> tuple[int, int]:
@@ -139,9 +138,9 @@ def batched(
     images: npt.NDArray[np.uint8],
     rows: npt.NDArray[np.int64] | None,
     of_batch: Callable[[Tensor, int], Tensor],
-    at_once: int,
     shape: tuple[int, int],
     *,
+    at_once: int | None = None,
     progress: bool = True,
     to: torch.device | str = "cpu",
     name: str = "",
@@ -153,8 +152,8 @@ def batched(
         images: uint8 (N, H, W, 3).
         rows: int64 (M,), or none: all.
         of_batch: images uint8 (n, H, W, 3) on that device and the number of the first of them -> (n, r, e).
-        at_once: images of a batch.
         shape: r and e.
+        at_once: images of a batch; none: as many as go through a network at once.
         progress: show a bar.
         to: the device to keep the values on.
         name: of the network, for the error.
@@ -166,7 +165,7 @@ def batched(
         NotFiniteError: a value is not finite.
     """
     device = network.mean.device
-    count = len(images) if rows is None else len(rows)
+    count, at_once = len(images) if rows is None else len(rows), at_once or batch_size(device, images.shape[1])
     out = torch.empty(count, *shape, device=to)
     finite = torch.ones((), dtype=torch.bool, device=device)
     for start in tqdm(range(0, count, at_once), desc="features", unit="batch", disable=not progress, mininterval=5):

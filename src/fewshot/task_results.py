@@ -15,7 +15,7 @@ from typing import Any
 
 from fewshot import job_code, nearest_prototype, predictions, provenance
 from fewshot.accuracies import save
-from fewshot.adaptation import load_adapted
+from fewshot.adapted import load_adapted
 from fewshot.config import AS_TRAINED, content_hash
 from fewshot.data.store import Store
 from fewshot.episodes import Episodes

@@ -20,7 +20,6 @@ from fewshot.evaluation import Evaluator
 from fewshot.features import Features, batched, compute
 from fewshot.intervals import interval, known
 from fewshot.models.heads import probabilities
-from fewshot.models.inference import batch_size
 from fewshot.models.network import Network
 
 
@@ -73,8 +72,7 @@ class HeldOutAccuracy:
             return torch.where(found.isfinite().all(-1), told, torch.nan)[:, None, None]
 
         with as_tested(network):
-            at_once = batch_size(device, self.images.shape[1])
-            told = batched(network, self.images, None, right, at_once, (1, 1), progress=False, to=device)
+            told = batched(network, self.images, None, right, (1, 1), progress=False, to=device)
         accuracy, ci95 = interval(100 * told.flatten().cpu().numpy().astype(np.float64))
         return known(accuracy=accuracy, ci95=ci95)
 

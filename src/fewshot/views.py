@@ -91,7 +91,8 @@ def compute(
             found = [random_view(network, batch, random, pooling) for _ in range(views)]
         return torch.stack(found).mean(0).unsqueeze(1)
 
-    return batched(network, images, rows, of_batch, DRAWN_AT_ONCE, shape_of(network, pooling), progress=progress, name=name)
+    shape = shape_of(network, pooling)
+    return batched(network, images, rows, of_batch, shape, at_once=DRAWN_AT_ONCE, progress=progress, name=name)
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from fewshot import adaptation, base_training, episodes
+from fewshot.adapted import load_adapted
 from fewshot.checkpoint import load_network
 from fewshot.errors import DataError
 from fewshot.evaluation import Evaluator
@@ -32,7 +33,7 @@ def world(tiny_store, tiny_config, tmp_path_factory):
 def test_the_folder_holds_every_tasks_channels_support_first(world, tmp_path):
     network, sha256, store, tasks, job = world
     adaptation.adapt(*world, tmp_path / "out")
-    features = adaptation.load_adapted(tmp_path / "out", sha256, tasks)
+    features = load_adapted(tmp_path / "out", sha256, tasks)
     assert features.shape == (10, 3 * (2 + 5), 1, 2)
     assert features.dtype == np.float16
     for t in (0, 9):
@@ -144,7 +145,7 @@ def test_a_file_system_without_links_gets_a_copy(world, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "hardlink_to", refuse)
     adaptation.adapt(*world, tmp_path / "out")
-    assert adaptation.load_adapted(tmp_path / "out", world[1], world[3]).shape == (10, 21, 1, 2)
+    assert load_adapted(tmp_path / "out", world[1], world[3]).shape == (10, 21, 1, 2)
 
 
 def test_a_state_of_other_tasks_is_refused(world, tmp_path, monkeypatch):
@@ -160,10 +161,10 @@ def test_foreign_and_damaged_folders_are_refused(world, tmp_path):
     _, sha256, _, tasks, _ = world
     adaptation.adapt(*world, tmp_path / "out")
     with pytest.raises(DataError, match="another network or other tasks"):
-        adaptation.load_adapted(tmp_path / "out", "0" * 64, tasks)
+        load_adapted(tmp_path / "out", "0" * 64, tasks)
     (tmp_path / "out/features.npy").write_bytes(b"short")
     with pytest.raises(DataError, match="damaged"):
-        adaptation.load_adapted(tmp_path / "out", sha256, tasks)
+        load_adapted(tmp_path / "out", sha256, tasks)
 
 
 @pytest.mark.parametrize("at_once", [4, 256])
@@ -219,7 +220,7 @@ def test_other_tasks_have_a_frozen_stream_of_their_own_and_are_not_taken_for_the
     alone, second = (np.load(tmp_path / name / "features.npy") for name in ("alone", "second"))
     np.testing.assert_array_equal(second, alone)
     with pytest.raises(DataError, match="another network or other tasks"):
-        adaptation.load_adapted(tmp_path / "first", sha256, other)
+        load_adapted(tmp_path / "first", sha256, other)
 
 
 def cut_off_after_a_chunk(world, folder, monkeypatch):
@@ -274,7 +275,7 @@ def test_half_precision_of_what_implants_see_leaves_the_answers_as_they_are(worl
         adaptation._last.clear()
         folder = tmp_path / str(kept)
         adaptation.adapt(network, sha256, store, tasks, job, folder)
-        added = adaptation.load_adapted(folder, sha256, tasks)
+        added = load_adapted(folder, sha256, tasks)
         losses = json.loads((folder / "adapt.json").read_text())
         accuracies = Evaluator(features, CPU).accuracies(tasks, "gap", "dense", 10.0, adapted=added, tasks=job.tasks)
         found[kept] = added.astype(np.float32), losses, accuracies["novel"]

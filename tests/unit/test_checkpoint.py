@@ -4,11 +4,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fewshot import checkpoint
 from fewshot.checkpoint import _stored, load_network, save_network
 from fewshot.config import NetworkSettings
 from fewshot.errors import DataError
 from fewshot.files import write_record
 from fewshot.models.network import Network
+
+
+@pytest.fixture(autouse=True)
+def another_process(monkeypatch):
+    """Which has looked at no weights yet."""
+    monkeypatch.setattr(checkpoint, "_probed", set())
 
 
 @pytest.fixture
@@ -107,6 +114,7 @@ def test_code_that_computes_other_features_with_the_same_weights_is_found(tmp_pa
     assert network.training
     assert len(json.loads((tmp_path / "net/model.json").read_text())["probe"]) == 16
     load_network(tmp_path / "net")
+    checkpoint._probed.clear()
     for name in ("relu", "silu"):
         monkeypatch.setattr(torch.nn.functional, name, lambda x, inplace=False: torch.sigmoid(x))
     said = f"the present code of {backbone['name']} computes other features .*`fewshot train --force`"
@@ -159,3 +167,12 @@ def test_features_that_are_not_finite_and_those_of_unknown_code_are_not_compared
     save_network(network, tmp_path / "broken", told)
     assert json.loads((tmp_path / "broken/model.json").read_text())["probe"] is None
     load_network(tmp_path / "broken")
+
+
+def test_a_process_looks_at_the_same_weights_once(saved, monkeypatch):
+    looked = []
+    probe = checkpoint._probe
+    monkeypatch.setattr(checkpoint, "_probe", lambda *args: looked.append(1) or probe(*args))
+    for _ in range(3):
+        load_network(saved[1])
+    assert looked == [1]
