@@ -30,7 +30,7 @@ STORED = {
     "002_table1_omniglot_whole_cpu": 7,
     "004_miniimagenet_simple_cpu": 18,
     "004_miniimagenet_simple_joint_cpu": 6,
-    "strong_fc100_resnet12_cpu": 18,
+    "strong_fc100_resnet12_cpu": 24,
     "study_seeds_fc100_cpu": 34,
     "study_implants_size_fc100_cpu": 26,
     "study_implants_size_miniimagenet_cpu": 26,
