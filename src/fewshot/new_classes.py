@@ -7,19 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from fewshot import provenance
 from fewshot.checkpoint import load_network, save_network
-from fewshot.data.loose import require_folder
-from fewshot.data.pictures import decode_image
+from fewshot.data.loose import decoded, require_folder
 from fewshot.data.sources.folder import beside, class_images, class_names, first_of
 from fewshot.errors import ConfigError, DataError
+from fewshot.features import compute
 from fewshot.locks import replacing_folder
 from fewshot.methods.imprinting import extended, imprint
-from fewshot.models.heads import CosineClassifier, pool
-from fewshot.models.inference import batch_size
-from fewshot.models.network import Network
+from fewshot.models.heads import CosineClassifier
 from fewshot.transfer import network_folder
 
 logger = logging.getLogger(__name__)
@@ -61,10 +58,11 @@ def add_classes(model: Path, images: Path, out: Path, device: torch.device | str
     if strays:
         logger.warning("%s: not in a class folder, so left out: %s", images, first_of(strays))
     files = [(number, path) for number, name in enumerate(names) for path in class_images(images / name)]
-    count = batch_size(network.mean.device, info["image_size"])
-    starts = tqdm(range(0, len(files), count), desc="embeddings", unit="batch", mininterval=5)
-    parts = (files[start : start + count] for start in starts)
-    embeddings = torch.cat([_embeddings(network, [path for _, path in part], info["image_size"]) for part in parts])
+    _, (pictures,), broken = decoded([path for _, path in files], [info["image_size"]], strict=False)
+    if broken:
+        path, reason = broken[0]
+        raise DataError(f"{path}: the image does not decode ({reason}); replace the file or remove it")
+    embeddings = compute(network, pictures, pooling=pooling, to=network.mean.device, name=str(info.get("name", "")))[:, 0]
     classes = torch.tensor([number for number, _ in files], device=embeddings.device)
     network.classifier = extended(classifier, imprint(embeddings, classes, len(names)))
     counts = np.bincount(classes.cpu().numpy(), minlength=len(names)).tolist()
@@ -82,17 +80,3 @@ def add_classes(model: Path, images: Path, out: Path, device: torch.device | str
         )  # fmt: skip
     logger.info("%d classes from %d images; %d classes in all: %s", len(names), len(files), len(known) + len(names), out)
     return names
-
-
-@torch.inference_mode()
-def _embeddings(network: Network, files: list[Path], size: int) -> torch.Tensor:
-    """Embeddings (n, D) of image files, prepared as class folders are (upright, central square)."""
-    pictures = []
-    for path in files:
-        try:
-            pictures.append(decode_image(str(path), size, upright=True))
-        except Exception as error:  # whatever a broken file makes a decoder raise
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise DataError(f"{path}: the image does not decode ({reason}); replace the file or remove it") from None
-    batch = torch.from_numpy(np.stack(pictures)).to(network.mean.device)
-    return pool(network(network.normalise(batch)), network.settings.classifier.pooling)[:, 0].clone()
