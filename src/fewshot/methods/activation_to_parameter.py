@@ -118,6 +118,28 @@ def train(classes: ClassActivations, settings: ActivationMappingSettings, seed: 
     return mapping.eval().requires_grad_(False), curve
 
 
+_last: list[tuple[tuple[object, ...], tuple[ActivationMapping, Curve]]] = []
+"""The last mapping and what it was learnt from: jobs of one process with other shots, or other views of images, share it."""
+
+
+def learnt(
+    of: str | None, classes: ClassActivations, settings: ActivationMappingSettings, seed: int
+) -> tuple[ActivationMapping, Curve]:
+    """`train`, or what it last gave for the same.
+
+    Args:
+        of: hash of the network whose activations these are; None: train in any case.
+        classes, settings, seed: see `train`.
+
+    Raises:
+        FewshotError: the loss is not finite.
+    """
+    key = (of, seed, classes.values.device, settings.model_copy(update={"views": 0}))
+    if of is None or not _last or _last[0][0] != key:
+        _last[:] = [(key, train(classes, settings, seed))]
+    return _last[0][1]
+
+
 def prepare(ground: Ground, settings: ActivationMappingSettings) -> Extend:
     """The method of a job, as stage 2 calls it (see `fewshot.extension`): the mapping is trained here, once for all tasks."""
     return _Mapped(ground, settings)
@@ -133,7 +155,8 @@ class _Mapped:
         known = ground.trained.of(rows)[:, 0]
         base = ClassActivations(known.to(self.device), labels)
         with torch.inference_mode(mode=False), torch.enable_grad():
-            self.mapping, self.curve = train(base, settings, ground.seed)
+            of = ground.trained.meta.get("network_sha256")
+            self.mapping, self.curve = learnt(of, base, settings, ground.seed)
         # With the validation classes among those trained on there are more classes than the base classes that tests know.
         self.num_base, self.with_base = len(names), len(names) == ground.store.num_base
         self.known = self.mapping(base.means)

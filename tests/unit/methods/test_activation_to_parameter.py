@@ -324,3 +324,24 @@ def test_the_curve_is_of_means_over_its_iterations(activations):
     for point, part in zip(curve, (slice(0, 250), slice(250, 300)), strict=True):
         assert point["loss"] == pytest.approx(np.mean(losses[part]), rel=1e-4)
         assert point["training_accuracy"] == pytest.approx(np.mean(right[part]), rel=1e-4)
+
+
+def test_numbers_of_shots_and_views_share_a_mapping_and_nothing_else_does(monkeypatch):
+    trained, right = [], train
+    monkeypatch.setattr(method, "_last", [])
+    monkeypatch.setattr(method, "train", lambda *args: trained.append(1) or right(*args))
+    classes = ClassActivations(torch.randn(12, 4, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 3)
+    short = SETTINGS.model_copy(update={"iterations": 2})
+    first = method.learnt("a", classes, short, 0)
+    assert method.learnt("a", classes, short.model_copy(update={"views": 5}), 0) is first
+    assert len(trained) == 1
+    others = [
+        ("b", short, 0),
+        ("b", short.model_copy(update={"lr": 0.5}), 0),
+        ("b", short, 1),
+        (None, short, 1),
+        (None, short, 1),
+    ]
+    for of, settings, seed in others:
+        method.learnt(of, classes, settings, seed)
+    assert len(trained) == 6
