@@ -141,8 +141,9 @@ def classify(
     poolings = "/".join(network.settings.classifier.testing)
     how = f"{poolings} pooling of support / queries" + ("" if implant is None else ", implants")
     return Answer(
-        names, files, queries, shown, labels, found.probabilities, found.maps, found.nearest, said, table, how,
-        _words(info), tau if network.settings.distance is None else None,
+        classes=names, support=files, queries=queries, pictures=shown, labels=labels, probabilities=found.probabilities,
+        maps=found.maps, nearest=found.nearest, skipped=said, table=table, how=how, model=_words(info),
+        scale=tau if network.settings.distance is None else None,
     )  # fmt: skip
 
 

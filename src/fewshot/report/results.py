@@ -251,10 +251,13 @@ def make_rows(plan: Plan, records: Sequence[SettingRecord], store: StoreRecord, 
         evaluated, network = record.evaluated, record.network.settings
         for population, accuracies in record.accuracies.items():
             facts = Facts(
-                store.dataset, store.image_size, store.trained_images, store.held_out_images, store.classes, network,
-                record.adaptation_settings, evaluated.tasks, record.queries, population, config.evaluation.part,
-                store.notes, config.deviations, evaluated.query_pooling == "dense", config.evaluation.scale,
-                record.network.info.get("done"), record.network.info.get("precision"), record.adapted_in,
+                dataset=store.dataset, image_size=store.image_size, trained_images=store.trained_images,
+                held_out_images=store.held_out_images, classes=store.classes, network=network,
+                adaptation=record.adaptation_settings, tasks=evaluated.tasks, queries=record.queries, population=population,
+                part=config.evaluation.part, notes=store.notes, config_deviations=config.deviations,
+                dense_queries=evaluated.query_pooling == "dense", scale=config.evaluation.scale,
+                done=record.network.info.get("done"), precision=record.network.info.get("precision"),
+                adapted_in=record.adapted_in,
             )  # fmt: skip
             number = None
             if config.evaluation.part == "test":  # what is chosen on the validation classes has no published counterpart
