@@ -1,16 +1,18 @@
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from fewshot import features
+from fewshot import features, stages
 from fewshot.checkpoint import load_network, save_network
 from fewshot.config import NetworkSettings
 from fewshot.errors import DataError
 from fewshot.models import inference
 from fewshot.models.heads import locations, pool_locations
 from fewshot.models.network import Network
+from fewshot.plan import Plan
 
 
 @pytest.fixture
@@ -115,3 +117,24 @@ def test_several_locations_are_pooled_to_one(tiny_store, tmp_path, pooling):
     wanted = whole.values.mean(1) if pooling == "gap" else whole.values.max(1)
     np.testing.assert_allclose(pooled.values[:, 0], wanted, atol=1e-5)
     assert (whole.meta["map"], pooled.meta["map"]) == ([2, 2], [1, 1])
+
+
+def test_features_that_another_process_made_meanwhile_are_not_made_again(tiny_config, run_stages, tmp_path, monkeypatch):
+    """Runs that share a network share its features: one process writes them, and none into what another reads."""
+    monkeypatch.chdir(tmp_path)
+    plan = run_stages(Plan(tiny_config), last="extract")
+    job, made, right = plan.networks[0], [], features.extract
+    monkeypatch.setattr(features, "extract", lambda *args: made.append(args[4]) or right(*args))
+    asked = []
+
+    @contextmanager
+    def waited_for(folder, since):
+        asked.append(folder)
+        yield since
+
+    folder = plan.features_dir(job)
+    for since, times in ((0.0, 0), (None, 1)):
+        monkeypatch.setattr(stages, "only_one", lambda out, since=since: waited_for(out, since))
+        stages.extract(plan, job, plan.evaluated_part, threads=1)
+        assert made == [folder] * times
+    assert asked == [folder] * 2
