@@ -1,5 +1,6 @@
 """config/published.csv against the papers' own text, cell by cell: a number in another row or column is found too."""
 
+import itertools
 import re
 from pathlib import Path
 
@@ -120,3 +121,40 @@ def test_every_number_of_paper_002_stands_in_its_own_cell(table: pd.DataFrame) -
     keys = zip(rows["row"], rows["dataset"], rows["way"], rows["shot"], strict=True)
     assert dict(zip(keys, rows["value"], strict=True)) == theirs
     assert len(theirs) == 14
+
+
+def pairs_of_facts() -> dict[str, list[tuple[str, tuple[float, float]]]]:
+    """Data set -> (line, the 1-shot and 5-shot accuracy that it prints of one method), of the other methods in the facts.
+
+    A line has several methods' numbers in the same order in both columns, and further pairs as `1-shot/5-shot`.
+    """
+    text = (PAPERS.parent / "facts.md").read_text(encoding="utf-8")
+    found: dict[str, list[tuple[str, tuple[float, float]]]] = {"miniimagenet": [], "fc100": []}
+    dataset = ""
+    for line in text[text.index("### 9.1") : text.index("## 10.")].splitlines():
+        if line.startswith("### "):
+            dataset = "fc100" if "FC100" in line else "miniimagenet"
+        cells = line.split("|")
+        if line.startswith("|") and len(cells) == 7:  # 9.1 and 9.2
+            columns = [[float(number) for number in re.findall(r"\d+\.\d+", cell)] for cell in cells[3:5]]
+            found[dataset] += [(line, pair) for pair in zip(*columns, strict=False)]
+        for first, second in re.findall(r"(\d+\.\d+) ?/ ?(\d+\.\d+)", line):
+            found["miniimagenet"].append((line, (float(first), float(second))))
+            found["fc100"].append((line, (float(first), float(second))))
+    return found
+
+
+def test_other_methods_are_as_the_facts_have_them() -> None:
+    table = pd.read_csv(ROOT / "config" / "published.csv", dtype=str, keep_default_na=False)
+    table = table[(table["paper"] == "other") & table["table"].isin(["inductive", "transductive"])]
+    facts, checked, strange = pairs_of_facts(), 0, []
+    rows = table.to_dict("records")
+    for first, second in itertools.pairwise(rows):
+        if (first["shot"], second["shot"]) != ("1", "5") or first["method"] != second["method"]:
+            continue
+        checked += 1
+        pair, name = (float(first["value"]), float(second["value"])), first["method"][:3].lower()
+        if not any(pair == one and name in line.lower() for line, one in facts[first["dataset"]]):
+            strange.append(f"{first['method']} on {first['dataset']}: {pair}")
+    assert strange == []
+    assert checked == 75
