@@ -15,8 +15,8 @@ import torch
 
 from fewshot import job_code, provenance
 from fewshot.checkpoint import save_network
-from fewshot.data.held_out import trained_on
 from fewshot.data.store import Store
+from fewshot.data.trained_images import trained_on
 from fewshot.device import multiplies_bfloat16
 from fewshot.files import atomic
 from fewshot.locks import state_path

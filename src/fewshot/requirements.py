@@ -6,8 +6,8 @@ import torch
 
 from fewshot import episodes
 from fewshot.config import ClassificationSettings
-from fewshot.data.held_out import trained_on
 from fewshot.data.store import Store, require_images
+from fewshot.data.trained_images import trained_on
 from fewshot.errors import DataError
 from fewshot.plan import Plan
 from fewshot.sampling import require_tasks

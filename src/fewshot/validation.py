@@ -12,8 +12,8 @@ from torch import Tensor
 
 from fewshot import nearest_prototype
 from fewshot.config import TrainingSettings, ValidationSettings
-from fewshot.data.held_out import validated_on
 from fewshot.data.store import Store, require_images
+from fewshot.data.trained_images import validated_on
 from fewshot.device import float32_convolutions, to_device
 from fewshot.episodes import Episodes, draw_tasks
 from fewshot.evaluation import Evaluator

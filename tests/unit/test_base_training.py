@@ -7,7 +7,7 @@ import torch
 
 from fewshot.base_training import prepare, train
 from fewshot.checkpoint import load_network
-from fewshot.data.held_out import trained_on, validated_on
+from fewshot.data.trained_images import trained_on, validated_on
 from fewshot.errors import DataError
 from fewshot.plan import Plan
 from fewshot.validation import FewShotAccuracy

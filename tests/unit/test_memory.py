@@ -4,24 +4,27 @@ But for what is said of each query: two numbers of it, `SAID` bytes.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fewshot import adaptation, nearest_prototype
 from fewshot.config import ImplantingSettings, NetworkSettings, SquaredEuclideanSettings
-from fewshot.episodes import Episodes, draw_tasks
+from fewshot.data.store import Store
+from fewshot.episodes import Episodes, draw, draw_tasks
 from fewshot.evaluation import _BLOCK_BYTES, ClassWeights, Evaluator
 from fewshot.features import Features
-from fewshot.methods import implanting
 from fewshot.models.network import Network
+from fewshot.plan import AdaptationJob, EpisodeJob, NetworkJob
 
 CPU = torch.device("cpu")
 CLASSES, IMAGES, WAY, SHOT, QUERIES = 6, 30, 3, 2, 4
-FEW, MANY = 40, 400
+FEW, MANY = 40, 1200
 SAID = 16 * MANY * WAY * QUERIES
 
 
@@ -79,21 +82,27 @@ def test_of_the_evaluation_by_a_distance(features: Features, monkeypatch: pytest
     assert many <= max(few, SAID)
 
 
-def test_of_implants(monkeypatch: pytest.MonkeyPatch) -> None:
-    network = Network(NetworkSettings.model_validate({"backbone": {"name": "resnet12", "widths": [4, 4, 6, 8]}}), 5, 32).eval()
-    stream = implanting.frozen_stream(
-        network, np.random.default_rng(0).integers(0, 256, (CLASSES * IMAGES, 32, 32, 3), np.uint8)
-    )
-    settings = ImplantingSettings(method="implanting", width=2, epochs=1)
-    monkeypatch.setattr(adaptation, "CHUNK_BYTES", {"cpu": 1 << 20})
-    at_once = adaptation.tasks_at_once(stream, WAY, SHOT, CPU)
-    assert 1 <= at_once <= adaptation.CHUNK["cpu"]
+def test_of_implants(tiny_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four tasks at once: of 32 of them no tensor is larger than of 8."""
+    settings = NetworkSettings.model_validate({"backbone": {"name": "resnet12", "widths": [4, 4, 6, 8]}})
+    network = Network(settings, tiny_store.num_base, tiny_store.image_size).eval()
+    implants = ImplantingSettings(method="implanting", width=2, epochs=1)
+    monkeypatch.setattr(adaptation, "CHUNK", {"cpu": 4})
 
     def adapt(number: int) -> None:
-        drawn = tasks(number)
-        numbers = torch.from_numpy(np.concatenate([drawn.support.reshape(number, -1), drawn.query.reshape(number, -1)], axis=1))
-        for start in range(0, number, at_once):
-            part = list(range(start, min(start + at_once, number)))
-            implanting.adapt_tasks(stream, numbers[part], WAY, SHOT, part, settings, 0, lambda *told: None)
+        episodes = EpisodeJob(WAY, SHOT, QUERIES, number, "test", 0)
+        job = AdaptationJob(NetworkJob("n", "n", 0, settings), "implants", "implants", episodes, number, implants)
+        drawn = draw(tiny_store, episodes)
+        rows = tiny_store.rows("test")  # the frozen stream is of all images, however many of them tasks name
+        monkeypatch.setattr(adaptation, "_used_images", lambda *args: (_numbers(drawn, rows), rows))
+        adaptation.adapt(network, "hash", tiny_store, drawn, job, tmp_path / str(number))
 
-    assert largest(lambda: adapt(2 * at_once)) == largest(lambda: adapt(8 * at_once)) > 0
+    adapt(4)  # and computed once
+    few, many = (largest(lambda n=n: adapt(n)) for n in (8, 32))
+    assert few > 0
+    assert many <= few
+
+
+def _numbers(drawn: Episodes, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    images = np.concatenate([drawn.support.reshape(len(drawn.support), -1), drawn.query.reshape(len(drawn.query), -1)], axis=1)
+    return np.searchsorted(rows, images)

@@ -13,10 +13,11 @@ import yaml
 
 from fewshot import requirements
 from fewshot.config import CubSettings, DatasetSettings, FolderSettings, GlyphsSettings, OmniglotSettings, load
-from fewshot.data.held_out import divided, held_out_rows, trained_on
+from fewshot.data.held_out import divided, held_out_rows
 from fewshot.data.sources import glyphs
 from fewshot.data.splits import Split, drawn, published_split
 from fewshot.data.store import Store
+from fewshot.data.trained_images import trained_on
 from fewshot.errors import DataError
 from fewshot.plan import Plan
 from fewshot.sampling import build_sampling

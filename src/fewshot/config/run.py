@@ -84,6 +84,7 @@ class RunConfig(Settings):
                 raise ValueError(
                     f"activation_maps: network {name!r} classifies flattened features or nothing: there is no map to draw"
                 )
+            self._check_choice(name)
             if self.evaluation.part == "val" and network.training.classes == "base+val":
                 raise ValueError(
                     f"activation_maps: network {name!r} is trained on the validation classes: with evaluation.part val the "
@@ -132,6 +133,11 @@ class RunConfig(Settings):
             raise ValueError(f"network {name!r}: its teacher {teacher!r} was trained on tasks and has no class probabilities")
         if own.training.classes != other.training.classes:
             raise ValueError(f"network {name!r} and its teacher {teacher!r} need the same training.classes")
+        if own.training.classes == "base+val" and own.training.holds_out != other.training.holds_out:
+            raise ValueError(
+                f"network {name!r} and its teacher {teacher!r} need the same training.validation.measure, or the teacher is "
+                "trained on what its student is validated on"
+            )
         own_size, size = (one.training.augmentation.crop or self.dataset.image_size for one in (own, other))
         if other.classifier.pooling == "flatten" and own_size is not None and size is not None and own_size < size:
             raise ValueError(
@@ -175,12 +181,14 @@ class RunConfig(Settings):
                 self._check_on_all(test, name)
 
     def _check_choice(self, name: str) -> None:
-        """Of a network that is tested on held-out base images."""
+        """Of a network that is looked at on held-out base images."""
         training = self.stage1.networks[name].training
+        if training.distillation is not None:
+            self._check_choice(training.distillation.teacher)
         if training.holds_out and (training.validation.keep == "best" or training.validation.patience is not None):
             raise ValueError(
-                f"network {name!r}: its state is chosen by the held-out images that every population but novel is tested on: "
-                "choose by training.validation.measure few_shot, or take `keep: last` without patience"
+                f"network {name!r}: its state is chosen by the held-out base images that populations but novel, and activation "
+                "maps, look at: choose by training.validation.measure few_shot, or take `keep: last` without patience"
             )
 
     def _check_on_all(self, test: EvaluatedSettings, name: str) -> None:

@@ -107,6 +107,13 @@ class ValidationSettings(Settings):
     patience: Annotated[int, Field(ge=1)] | None = None
     """End the training after so many validations in a row without a better one; an equal one is none. None: train it all."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_measured(cls, data: Any) -> Any:
+        """Without validation what it would measure makes no other network."""
+        off = isinstance(data, Mapping) and data.get("every") == 0
+        return {key: value for key, value in data.items() if key != "measure"} if off else data
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.keep == "best" and self.every == 0:

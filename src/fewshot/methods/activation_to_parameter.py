@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from fewshot.config import ActivationMappingSettings
-from fewshot.data.held_out import trained_on
+from fewshot.data.trained_images import trained_on
 from fewshot.device import to_device
 from fewshot.errors import FewshotError
 from fewshot.methods.base import Curve, Extend, Ground, Rows, Task, decide

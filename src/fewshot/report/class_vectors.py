@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from fewshot import features
 from fewshot.checkpoint import load_network
-from fewshot.data.held_out import trained_on
 from fewshot.data.store import Store, open_store
+from fewshot.data.trained_images import trained_on
 from fewshot.device import select_device
 from fewshot.errors import ConfigError
 from fewshot.models.network import Network

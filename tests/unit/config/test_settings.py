@@ -128,12 +128,12 @@ BAD = [
     (
         "stage1.training.validation",
         {"measure": "classification"},
-        r"network 'gap': its state is chosen by the held-out images that every population but novel is tested on",
+        r"network 'gap': its state is chosen by the held-out base images that populations but novel, and activation maps, look",
     ),
     (
         "stage1.training.validation",
         {"measure": "classification", "keep": "last", "patience": 2},
-        "chosen by the held-out images",
+        "chosen by the held-out base images",
     ),
     (
         "stage1.networks.gap",
@@ -169,6 +169,31 @@ def test_held_out_images_may_be_looked_at_where_they_choose_nothing_or_are_not_t
     assert parse(changed("dataset", halves, changed("stage1.training.validation", measure, novel)))
     with pytest.raises(ConfigError, match=r"^config: network 'gap' is validated on held-out images .* but none are held out"):
         parse(changed("dataset.held_out", 0, every))
+    with pytest.raises(ConfigError, match=r"network 'gap': its state is chosen by the held-out base images"):
+        parse(changed("activation_maps", {"networks": ["gap", "dense"]}, every))
+
+
+def test_a_teacher_brings_no_held_out_images_to_its_student():
+    by_images, off = {"measure": "classification"}, {"every": 0, "keep": "last"}
+    student = {**GOOD["stage1"]["networks"]["gap"], "training": {"objective": {"distillation": {"teacher": "gap"}}}}
+    tests = [{"networks": ["student"], "populations": ["base"]}]
+    chosen = changed("stage1.networks.gap.training", {"validation": by_images}, changed("stage1.networks.student", student))
+    with pytest.raises(ConfigError, match=r"network 'gap': its state is chosen by the held-out base images"):
+        parse(changed("evaluation.tests", tests, chosen))
+    novel = changed("evaluation.tests", [{"networks": ["student"]}], changed("stage1.networks.student", student))
+    both = changed("stage1.training", {"classes": "base+val", "validation": by_images}, novel)
+    assert parse(both)
+    with pytest.raises(ConfigError, match="the teacher is trained on what its student is validated on"):
+        parse(changed("stage1.networks.gap.training", {"validation": off}, both))
+
+
+def test_without_validation_what_it_would_measure_makes_no_other_network():
+    off = {"every": 0, "keep": "last"}
+    first, second = (
+        parse(changed("stage1.training.validation", {**off, **more})).stage1.networks["gap"].key()
+        for more in ({}, {"measure": "classification"})
+    )
+    assert first == second
 
 
 IMPRINTED: dict[str, Any] = {

@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fewshot.config import TrainingSettings
-from fewshot.data.held_out import divided, held_out_rows, trained_on, validated_on
+from fewshot.data.held_out import divided, held_out_rows
 from fewshot.data.store import open_store, write_store
+from fewshot.data.trained_images import trained_on, validated_on
 from fewshot.errors import DataError
 
 

@@ -335,13 +335,8 @@ def test_numbers_of_shots_and_views_share_a_mapping_and_nothing_else_does(monkey
     first = method.learnt("a", classes, short, 0)
     assert method.learnt("a", classes, short.model_copy(update={"views": 5}), 0) is first
     assert len(trained) == 1
-    others = [
-        ("b", short, 0),
-        ("b", short.model_copy(update={"lr": 0.5}), 0),
-        ("b", short, 1),
-        (None, short, 1),
-        (None, short, 1),
-    ]
+    fast = short.model_copy(update={"lr": 0.5})
+    others = [("b", short, 0), ("b", fast, 0), ("b", fast, 1), (None, fast, 1), (None, fast, 1)]
     for of, settings, seed in others:
         method.learnt(of, classes, settings, seed)
     assert len(trained) == 6
