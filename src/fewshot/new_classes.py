@@ -20,6 +20,8 @@ from fewshot.models.heads import CosineClassifier
 from fewshot.transfer import network_folder
 
 logger = logging.getLogger(__name__)
+AT_ONCE = 1024
+"""Images in memory, at most."""
 _WRITTEN_ANEW = ("format", "network", "sha256", "files")
 
 
@@ -58,11 +60,15 @@ def add_classes(model: Path, images: Path, out: Path, device: torch.device | str
     if strays:
         logger.warning("%s: not in a class folder, so left out: %s", images, first_of(strays))
     files = [(number, path) for number, name in enumerate(names) for path in class_images(images / name)]
-    _, (pictures,), broken = decoded([path for _, path in files], [info["image_size"]], strict=False)
-    if broken:
-        path, reason = broken[0]
-        raise DataError(f"{path}: the image does not decode ({reason}); replace the file or remove it")
-    embeddings = compute(network, pictures, pooling=pooling, to=network.mean.device, name=str(info.get("name", "")))[:, 0]
+    parts = []
+    for start in range(0, len(files), AT_ONCE):
+        some = [path for _, path in files[start : start + AT_ONCE]]
+        _, (pictures,), broken = decoded(some, [info["image_size"]], strict=False)
+        if broken:
+            path, reason = broken[0]
+            raise DataError(f"{path}: the image does not decode ({reason}); replace the file or remove it")
+        parts.append(compute(network, pictures, pooling=pooling, to=network.mean.device, name=str(info.get("name", "")))[:, 0])
+    embeddings = torch.cat(parts)
     classes = torch.tensor([number for number, _ in files], device=embeddings.device)
     network.classifier = extended(classifier, imprint(embeddings, classes, len(names)))
     counts = np.bincount(classes.cpu().numpy(), minlength=len(names)).tolist()

@@ -119,7 +119,7 @@ def train(classes: ClassActivations, settings: ActivationMappingSettings, seed: 
 
 
 _last: list[tuple[tuple[object, ...], tuple[ActivationMapping, Curve]]] = []
-"""The last mapping and what it was learnt from: jobs of one process with other shots, or other views of images, share it."""
+"""The last mapping and what it was learnt from: jobs of one process with other shots share it, and its time is the first's."""
 
 
 def learnt(
