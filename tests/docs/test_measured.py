@@ -33,6 +33,7 @@ STORED = {
     "004_miniimagenet_simple_cpu": 18,
     "004_miniimagenet_simple_joint_cpu": 16,
     "strong_fc100_resnet12_cpu": 24,
+    "study_adam_fc100_cpu": 14,
     "study_seeds_fc100_cpu": 34,
     "study_implants_size_fc100_cpu": 26,
     "study_implants_size_miniimagenet_cpu": 26,
