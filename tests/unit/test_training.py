@@ -20,7 +20,7 @@ from fewshot.data.augment import augment
 from fewshot.errors import DataError, FewshotError, NotFiniteError
 from fewshot.plan import NetworkJob
 from fewshot.training import Trainer
-from fewshot.validation import Validation
+from fewshot.validation import FewShotAccuracy
 from tests.unit.stage1_jobs import CPU, changed, episodic
 
 
@@ -108,7 +108,7 @@ def test_features_that_are_not_finite_at_a_validation_name_the_training(tiny_sto
     def broken(network):
         raise NotFiniteError("the network gives features that are not finite")
 
-    monkeypatch.setattr("fewshot.base_training.Validation", lambda *args: broken)
+    monkeypatch.setattr("fewshot.base_training.build_validation", lambda *args: broken)
     with pytest.raises(
         FewshotError, match=r"the features are not finite at iteration 3; lower stage1\.training\.optimizer\.lr"
     ):
@@ -186,7 +186,7 @@ def test_patience_ends_a_training_and_a_resumed_one_at_the_same_iteration(
         def score(self, network, trainers=trainers):
             return {"accuracy": scores.get(trainers[-1].progress.iteration, 0.0), "ci95": 1.0}
 
-        monkeypatch.setattr(Validation, "__call__", score)
+        monkeypatch.setattr(FewShotAccuracy, "__call__", score)
         original = Trainer.__init__
         monkeypatch.setattr(Trainer, "__init__", lambda self, *a, **k: (original(self, *a, **k), trainers.append(self))[0])  # noqa: B023
         for at in stops:
@@ -244,7 +244,7 @@ def test_what_is_logged_and_when(tiny_store, job, tmp_path, monkeypatch):
 
     monkeypatch.setattr("fewshot.training.time.monotonic", lambda: passed[0])
     monkeypatch.setattr(Trainer, "step", step)
-    monkeypatch.setattr(Validation, "__call__", validated)
+    monkeypatch.setattr(FewShotAccuracy, "__call__", validated)
     trainer = prepare(tiny_store, changed(job, iterations=7, schedule=ScheduleSettings(kind="cosine")), CPU, tmp_path / "s")
     assert trainer.run(lambda iteration: False)
     lines = trainer.progress.metrics
